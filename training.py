@@ -1,0 +1,436 @@
+"""One training loop for every task, its checkpoints, its history.
+
+A task is a function `loss(model, batch) -> (total, {"name": value})`; `fit` knows no task. A run is a folder:
+model.pth (a plain state dict: the chosen epoch's weights), run.json (what was run, on what, and what came out),
+history.csv (a row an epoch) and, while it is unfinished, checkpoint.pth. `fit` called again on an unfinished folder
+goes on where it stopped, to the weights that an uninterrupted run gives; on a finished one it returns at once.
+
+Under torchrun every process draws the same batch and takes its share, so any number of processes does the same steps:
+    torchrun --standalone --nproc_per_node 8 -m IPython task1_sr.ipynb
+"""
+import contextlib
+import json
+import math
+import os
+import pickle
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+PROFILES = ("quick", "study", "seed")
+Batch = Mapping[str, Tensor]
+
+
+# --- settings and devices ---------------------------------------------------------------------------------------
+
+
+class Settings(dict):
+    """A dict whose entries also read as attributes: settings.learning_rate."""
+
+    __getattr__ = dict.__getitem__
+
+
+def choose(profile: str, changes: Mapping | None = None, **table: tuple) -> Settings:
+    """One column of a table of settings: each row is name=(quick, study, seed). `changes` replaces single values.
+
+    Raises ValueError for a profile or a name that the table does not have.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"profile is one of {', '.join(PROFILES)}; got {profile!r}.")
+    unknown = set(changes or {}) - set(table)
+    if unknown:
+        raise ValueError(f"No setting is called {', '.join(sorted(unknown))}; there are {', '.join(table)}.")
+    column = PROFILES.index(profile)
+    return Settings({name: row[column] for name, row in table.items()} | dict(changes or {}))
+
+
+def run_folder(results_root: str | Path, profile: str, task: str) -> Path:
+    """Where a task's run lies: results/task (study), results/quick/task, results/seed/task."""
+    return Path(results_root) / task if profile == "study" else Path(results_root) / profile / task
+
+
+def start(seed: int = 0) -> torch.device:
+    """Seed everything, join torchrun's process group where there is one, print versions and device, return the device.
+
+    Only process 0 prints. CUDA where there is one, else CPU.
+    """
+    use_cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_cuda else torch.device("cpu")
+    if use_cuda:
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
+    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if use_cuda else "gloo")
+    if process_rank() != 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open for the life of the process
+    torch.manual_seed(seed)
+    versions = " · ".join(f"{name} {version}" for name, version in environment(device).items())
+    processes = f" · {process_count()} processes" if process_count() > 1 else ""
+    print(versions + processes)
+    return device
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Versions and device, as run.json stores them."""
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return {"Python": platform.python_version(), "torch": torch.__version__, "device": hardware}
+
+
+def process_rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def process_count() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+# --- runs on disk -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Run:
+    """A run's folder as read back: `info` is run.json, `history` a row an epoch."""
+
+    folder: Path
+    info: dict
+    history: pd.DataFrame
+
+    def record(self, **results) -> None:
+        """Add final results (and the protocol that they were measured by) to run.json."""
+        self.info.update(results)
+        if process_rank() == 0:
+            write_json(self.folder / "run.json", self.info)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then move it into place: a reader sees the old file or the new one."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        write(beside)
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def read_run(folder: str | Path) -> Run | None:
+    """The finished run in a folder, or None where there is none. A damaged one raises ValueError."""
+    folder = Path(folder)
+    if not (folder / "run.json").exists():
+        return None
+    try:
+        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if not info["finished"]:
+            return None
+        history = pd.read_csv(folder / "history.csv")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ValueError(f"The run in {folder} cannot be read ({error}). Delete the folder and train again.") from error
+    return Run(folder, info, history)
+
+
+def read_tensors(path: str | Path) -> dict:
+    """torch.load that runs no code and puts its failures into a sentence."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There are no weights at {path}. Run the notebook that trains them first.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise ValueError(f"{path} is not a whole file of weights ({reason}). Delete it and train again.") from error
+
+
+def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
+    """Fill `model` from a state dict file (float16 weights are widened). Another network's file raises ValueError."""
+    state = read_tensors(path)
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
+    if wanted != found:
+        different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        name = different[0]
+        raise ValueError(
+            f"{path} holds another network's weights: {len(different)} entries differ from {type(model).__name__}'s; "
+            f"{name} is {found.get(name, 'absent')} there and {wanted.get(name, 'absent')} here. "
+            f"Build the network with the settings in the run.json beside it."
+        )
+    model.load_state_dict(state)
+    return model
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------
+
+
+def fit(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Batch], tuple[Tensor, dict]],
+    batches: Callable[[torch.Generator], Iterable[Batch]],
+    folder: str | Path,
+    settings: Mapping,
+    data: Mapping,
+    validate: Callable[[nn.Module], dict[str, float]],
+    best: tuple[str, str],
+    restart_on_change: bool = False,
+) -> Run:
+    """Train `model` in place and leave it with the weights of its best epoch; return the run.
+
+    loss      loss(model, batch) -> (total, parts): a scalar tensor, and scalars by name for the history.
+    batches   batches(generator) -> one epoch of dicts of tensors, first dimension N, on the model's device. All
+              chance comes from the generator, which is seeded by (seed, epoch): that is what makes resuming exact.
+    settings  num_epochs, steps_per_epoch, learning_rate, and optionally: optimizer ("adam", "adamw", "sgd"),
+              momentum, weight_decay, schedule ("constant", "step" with step_epochs and gamma, "one_cycle" with
+              warmup), ema_decay (0 = off; else the averaged weights are validated and kept), clip_norm, seed.
+              All entries, also those that only the notebook reads, are stored and compared on the next call.
+    data      name and fingerprint of the training data, for run.json.
+    validate  validate(model) -> {"psnr_db": ...} on validation data, after each epoch.
+    best      (metric, "max" or "min"): which epoch's weights are kept.
+    restart_on_change  a folder that holds a run with other settings or data: begin again (True) or raise (False).
+
+    Raises FloatingPointError when the loss is not finite; the last good checkpoint stays.
+    """
+    folder = Path(folder)
+    device = next(model.parameters()).device
+    identity = {"settings": _plain(settings), "data": _plain(data)}
+    finished = _matching_run(folder, identity, restart_on_change)
+    if finished:
+        load_weights(model, folder / "model.pth")
+        print(f"{folder}: finished run found, trained on {finished.info['data']['name']}; nothing to train.")
+        return finished
+
+    seed = settings.get("seed", 0)
+    num_epochs, steps_per_epoch = settings["num_epochs"], settings["steps_per_epoch"]
+    optimizer = make_optimizer(model, settings)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(settings))
+    averaged = AveragedModel(model, multi_avg_fn=_ema(settings["ema_decay"])) if settings.get("ema_decay") else None
+    judged = averaged.module if averaged else model
+    parallel = model
+    if process_count() > 1:
+        parallel = nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    model.to(memory_format=torch.channels_last)
+
+    epoch, rows, best_value, seconds_before = _resume(folder, identity, model, averaged, optimizer, scheduler)
+    info = {"finished": False, **identity, "environment": environment(device), "processes": process_count()}
+    if process_rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "run.json", info)
+
+    started = time.perf_counter()
+    total_steps = num_epochs * steps_per_epoch
+    bar = tqdm(total=total_steps, initial=epoch * steps_per_epoch, desc=folder.name, unit="step", mininterval=0.5,
+               file=sys.stdout, ncols=110, disable=process_rank() != 0)  # fmt: skip
+    while epoch < num_epochs:
+        torch.manual_seed(seed + 1_000 * (epoch + 1) + process_rank())  # dropout; differs between processes
+        generator = torch.Generator().manual_seed(seed + 1_000 * (epoch + 1))
+        model.train()
+        sums: dict[str, Tensor] = {}
+        for step, whole_batch in enumerate(batches(generator), start=1):
+            batch, share = _share(whole_batch)
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                total, parts = loss(parallel, batch)
+            optimizer.zero_grad(set_to_none=True)
+            (total * share).backward()
+            if settings.get("clip_norm"):
+                nn.utils.clip_grad_norm_(model.parameters(), settings["clip_norm"])
+            optimizer.step()
+            scheduler.step()
+            if averaged:
+                averaged.update_parameters(model)
+
+            for name, value in {"loss": total, **parts}.items():
+                sums[name] = sums.get(name, 0) + torch.as_tensor(value).detach()
+            if step % 20 == 0 or step == steps_per_epoch:  # reading a value makes a GPU wait, so not at every step
+                _require_finite(sums["loss"], folder, epoch, bar)
+                bar.set_postfix_str(f"epoch {epoch + 1}/{num_epochs}, loss {sums['loss'].item() / step:.4f}")
+            bar.update()
+        if step != steps_per_epoch:
+            raise ValueError(f"settings say {steps_per_epoch} steps an epoch; batches() gave {step}.")
+
+        epoch += 1
+        rates = scheduler.get_last_lr()
+        scores = validate(judged.eval())
+        seconds = seconds_before + time.perf_counter() - started
+        rows.append(
+            {"epoch": epoch, "time_seconds": round(seconds, 1), "learning_rate": rates[0]}
+            | {f"{name}_train": float(value) / step for name, value in sums.items()}
+            | {f"{name}_valid": float(value) for name, value in scores.items()}
+        )
+        value = rows[-1][f"{best[0]}_valid"]
+        if best_value is None or (value > best_value if best[1] == "max" else value < best_value):
+            best_value = value
+            _save(folder / "model.pth", judged.state_dict())
+        state = {"epoch": epoch, "history": rows, "best_value": best_value, "time_seconds": seconds, "info": identity}
+        state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+        state |= {"averaged": averaged.state_dict()} if averaged else {}
+        _save(folder / "checkpoint.pth", state)
+    bar.close()
+
+    history = pd.DataFrame(rows)
+    best_row = history.loc[history[f"{best[0]}_valid"].pipe(lambda c: c.idxmax() if best[1] == "max" else c.idxmin())]
+    info |= {"finished": True, "time_seconds": rows[-1]["time_seconds"], "best_epoch": int(best_row["epoch"]),
+             "validation": {name: float(best_row[name]) for name in history if name.endswith("_valid")}}  # fmt: skip
+    if process_rank() == 0:
+        write_whole(folder / "history.csv", lambda beside: history.to_csv(beside, index=False))
+        write_json(folder / "run.json", info)
+        (folder / "checkpoint.pth").unlink(missing_ok=True)
+    if dist.is_initialized():
+        dist.barrier()
+    load_weights(model, folder / "model.pth")
+    model.eval()
+    return Run(folder, info, history)
+
+
+def make_optimizer(model: nn.Module, settings: Mapping) -> torch.optim.Optimizer:
+    """The optimiser that the settings name, over the parameters that require gradients."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    rate, decay = settings["learning_rate"], settings.get("weight_decay", 0.0)
+    name = settings.get("optimizer", "adam")
+    if name == "adam":
+        return torch.optim.Adam(parameters, rate, weight_decay=decay)
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, rate, weight_decay=decay)
+    if name == "sgd":
+        momentum = settings.get("momentum", 0.9)
+        nesterov = settings.get("nesterov", False)
+        return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay, nesterov=nesterov)
+    raise ValueError(f"optimizer is adam, adamw or sgd; got {name!r}.")
+
+
+def schedule(settings: Mapping) -> Callable[[int], float]:
+    """step -> factor on the learning rate.
+
+    "constant": 1. "step": gamma after every step_epochs epochs. "one_cycle": linear rise over the first `warmup`
+    (a fraction of all steps), then half a cosine down to 0 (after Smith & Topin 2018).
+    """
+    name = settings.get("schedule", "constant")
+    steps_per_epoch = settings["steps_per_epoch"]
+    total = settings["num_epochs"] * steps_per_epoch
+    if name == "constant":
+        return lambda step: 1.0
+    if name == "step":
+        return lambda step: settings["gamma"] ** (step // steps_per_epoch // settings["step_epochs"])
+    if name == "one_cycle":
+        rise = max(1, round(settings.get("warmup", 0.2) * total))
+        return lambda step: (
+            (step + 1) / rise if step < rise else 0.5 + 0.5 * math.cos(math.pi * (step - rise) / max(1, total - rise))
+        )
+    raise ValueError(f"schedule is constant, step or one_cycle; got {name!r}.")
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor | tuple[Tensor, ...]:
+    """Apply `model` to images (N, 3, H, W), float in [0, 1] or uint8, in parts; outputs come back whole, on the CPU."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    model.eval()
+    outputs = []
+    for part in images.split(batch_size):
+        part = part.to(device)
+        output = model(part.float() / 255 if part.dtype == torch.uint8 else part)
+        outputs.append(tuple(o.float().cpu() for o in (output if isinstance(output, tuple) else (output,))))
+    whole = tuple(torch.cat(column) for column in zip(*outputs, strict=True))
+    return whole if len(whole) > 1 else whole[0]
+
+
+# --- what fit is made of ----------------------------------------------------------------------------------------
+
+
+def _plain(mapping: Mapping) -> dict:
+    """As JSON will give it back, so that stored and present settings compare equal."""
+    return json.loads(json.dumps(dict(mapping)))
+
+
+def _ema(decay: float) -> Callable:
+    """Exponential moving average whose decay rises with the number of steps, so that the start is soon forgotten."""
+
+    def update(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
+        steps = int(num_averaged)
+        get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(averaged, current, num_averaged)
+
+    return update
+
+
+def _share(batch: Batch) -> tuple[Batch, float]:
+    """This process's part of a batch, in channels_last, and the weight that makes the mean over processes exact."""
+    rank, count = process_rank(), process_count()
+    size = len(next(iter(batch.values())))
+    if size < count:
+        raise ValueError(f"A batch of {size} cannot be shared by {count} processes. Make batch_size larger.")
+    part = {name: value[rank::count] for name, value in batch.items()}
+    weight = len(next(iter(part.values()))) * count / size
+    images = {n: v.contiguous(memory_format=torch.channels_last) for n, v in part.items() if v.ndim == 4}
+    return part | images, weight
+
+
+def _require_finite(loss_sum: Tensor, folder: Path, epoch: int, bar: tqdm) -> None:
+    if not torch.isfinite(loss_sum):
+        bar.close()
+        kept = f"The checkpoint of epoch {epoch} is kept in {folder}." if epoch else "Nothing was saved yet."
+        raise FloatingPointError(
+            f"The training loss is not finite in epoch {epoch + 1}. {kept} Lower learning_rate or set clip_norm."
+        )
+
+
+def _save(path: Path, content: dict) -> None:
+    if process_rank() == 0:
+        write_whole(path, lambda beside: torch.save(content, beside))
+
+
+def _matching_run(folder: Path, identity: dict, restart_on_change: bool) -> Run | None:
+    """The finished run of this folder, if it is the one asked for.
+
+    Other data than a finished run's is said, not refused: shipped weights are shown on whatever pictures there are.
+    """
+    if not (folder / "run.json").exists():
+        return None
+    stored = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    changed = [
+        f"{name} {stored['settings'].get(name)!r} -> {identity['settings'].get(name)!r}"
+        for name in sorted(stored["settings"].keys() | identity["settings"].keys())
+        if stored["settings"].get(name) != identity["settings"].get(name)
+    ]
+    other_data = stored["data"] != identity["data"]
+    if restart_on_change and (changed or other_data):
+        print(f"{folder} held a run with other {'settings' if changed else 'data'}; training afresh.")
+        with contextlib.suppress(FileNotFoundError):
+            (folder / "run.json").unlink()
+        (folder / "checkpoint.pth").unlink(missing_ok=True)
+        return None
+    if changed:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({'; '.join(changed)}). "
+            f"Set them back, name another results_root, or delete that folder to train afresh."
+        )
+    return read_run(folder)
+
+
+def _resume(folder: Path, identity: dict, model, averaged, optimizer, scheduler) -> tuple[int, list, float | None, float]:
+    """Restore the state after the last whole epoch: (epochs done, history rows, best value, seconds)."""
+    if not (folder / "checkpoint.pth").exists():
+        return 0, [], None, 0.0
+    state = read_tensors(folder / "checkpoint.pth")
+    if state["info"] != identity:
+        raise ValueError(
+            f"{folder} holds an unfinished run with other settings or data. "
+            f"Set them back to go on, or delete that folder to train afresh."
+        )
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    if averaged:
+        averaged.load_state_dict(state["averaged"])
+    print(f"{folder}: going on after epoch {state['epoch']}.")
+    return state["epoch"], state["history"], state["best_value"], state["time_seconds"]
