@@ -243,6 +243,27 @@ class MultiTaskNet(nn.Module):
         return sr_img, logits
 
 
+class SelfEnsemble(nn.Module):
+    """Average an enlarger over the eight flips and quarter turns: lr_img (N, 3, H, W) -> (N, 3, sH, sW), both in [0, 1].
+
+    Eight times the cost, no training. Source: Timofte et al. 2016, "Seven ways to improve example-based single image
+    super resolution"; named geometric self-ensemble by Lim et al. 2017 (EDSR).
+    """
+
+    def __init__(self, sr: nn.Module):
+        super().__init__()
+        self.sr = sr
+
+    def forward(self, lr_img: Tensor) -> Tensor:
+        total = 0
+        for turns in range(4):
+            for flip in (False, True):
+                turned = lr_img.rot90(turns, (-2, -1))
+                sr_img = self.sr(turned.flip(-1)).flip(-1) if flip else self.sr(turned)
+                total = total + sr_img.rot90(-turns, (-2, -1))
+        return total / 8
+
+
 class BicubicEnlarger(nn.Module):
     """lr_img (N, 3, H, W) in [0, 1] -> (N, 3, sH, sW) in [0, 1]; no weights.
 

@@ -1,0 +1,144 @@
+"""Networks: shapes and ranges as their docstrings say, layers as in seed 000, a start that trains."""
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import NetSet
+
+
+def small_sr(scale_factor=2, **options):
+    return NetSet.SRNet(scale_factor, num_channels=64, num_blocks=1, **options)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape_in", "shape_out"),
+    [
+        (NetSet.Encoder(), (2, 3, 7, 9), (2, 64, 7, 9)),
+        (NetSet.ResidualBlock(8), (2, 8, 5, 4), (2, 8, 5, 4)),
+        (NetSet.Upsampler(4, 3), (1, 4, 5, 6), (1, 4, 15, 18)),
+        (small_sr(1), (1, 3, 5, 7), (1, 3, 5, 7)),
+        (small_sr(2), (2, 3, 16, 16), (2, 3, 32, 32)),
+        (small_sr(2), (1, 3, 7, 5), (1, 3, 14, 10)),
+        (small_sr(3), (1, 3, 6, 5), (1, 3, 18, 15)),
+        (small_sr(4), (1, 3, 1, 3), (1, 3, 4, 12)),
+        (NetSet.SelfEnsemble(small_sr(2)), (1, 3, 7, 5), (1, 3, 14, 10)),
+        (NetSet.BicubicEnlarger(2), (1, 3, 7, 5), (1, 3, 14, 10)),
+        (NetSet.ClassifyNet(num_channels=8), (3, 3, 32, 32), (3, 10)),
+        (NetSet.ClassifyNet(num_classes=7, num_channels=8), (1, 3, 32, 32), (1, 7)),
+        (NetSet.Normalize(), (2, 3, 4, 5), (2, 3, 4, 5)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
+)
+def test_shapes_are_those_of_the_docstrings(network, shape_in, shape_out):
+    assert network(torch.rand(shape_in)).shape == shape_out
+
+
+def test_layers_are_those_of_seed_000():
+    sr = [(layer.in_channels, layer.out_channels) for layer in NetSet.SRNet().modules() if isinstance(layer, nn.Conv2d)]
+    assert sr == [(3, 64), (64, 128), *[(128, 128)] * 16, (128, 64), (64, 256), (64, 3)]
+    classify = [layer for layer in NetSet.ClassifyNet().modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    convs = [(c.in_channels, c.out_channels) for c in classify if isinstance(c, nn.Conv2d)]
+    linears = [(c.in_features, c.out_features) for c in classify if isinstance(c, nn.Linear)]
+    assert convs == [(3, 64), (64, 64), (64, 64), (64, 64), (64, 128), (128, 128)]
+    assert linears == [(2048, 256), (256, 128), (128, 10)]
+    assert all(c.kernel_size == (3, 3) and c.padding == (1, 1) for c in classify if isinstance(c, nn.Conv2d))
+
+
+def test_parameter_counts_by_hand():
+    conv = lambda i, o: 9 * i * o + o  # noqa: E731
+    by_hand = conv(3, 64) + conv(64, 128) + 16 * conv(128, 128) + conv(128, 64) + conv(64, 256) + conv(64, 3)
+    assert NetSet.count_parameters(NetSet.SRNet()) == by_hand
+    net = NetSet.ClassifyNet()
+    net.linear.requires_grad_(False)
+    linears = 2048 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10
+    assert NetSet.count_parameters(net) - NetSet.count_parameters(net, trainable_only=True) == linears
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.sampled_from(["enlarger", "kaiming", "framework"]))
+def test_sr_output_stays_inside_0_and_1(scale_factor, height, width, start):
+    sr_img = small_sr(scale_factor, start=start)(torch.rand(1, 3, height, width))
+    assert sr_img.shape == (1, 3, scale_factor * height, scale_factor * width)
+    assert 0 <= sr_img.min() and sr_img.max() <= 1
+
+
+@pytest.mark.parametrize("scale_factor", [2, 3, 4])
+def test_untrained_srnet_enlarges_almost_as_bicubic_does(scale_factor):
+    torch.manual_seed(0)
+    smooth = F.interpolate(torch.rand(1, 3, 6, 6), size=(24, 24), mode="bicubic", align_corners=False).clamp(0, 1)
+    enlarged = NetSet.SRNet(scale_factor, num_channels=64, num_blocks=2)(smooth)
+    error = (enlarged - NetSet.BicubicEnlarger(scale_factor)(smooth))[..., 4:-4, 4:-4].abs()
+    assert error.mean() < 0.02
+    random_start = NetSet.SRNet(scale_factor, num_channels=64, num_blocks=2, start="kaiming")(smooth)
+    assert (random_start - enlarged).abs().mean() > 0.05
+
+
+def test_interpolation_kernels_sum_to_one_and_mirror():
+    for scale_factor in (1, 2, 3, 4):
+        kernels = NetSet._interpolation_kernels(scale_factor)
+        assert kernels.shape == (scale_factor**2, 3, 3)
+        torch.testing.assert_close(kernels.sum((1, 2)), torch.ones(scale_factor**2))
+        torch.testing.assert_close(kernels.flip(0), kernels.flip(1, 2))
+
+
+def test_classifier_starts_without_an_opinion_and_seed_start_differs():
+    logits = NetSet.ClassifyNet(num_channels=8)(torch.rand(4, 3, 32, 32))
+    torch.testing.assert_close(logits, torch.zeros(4, 10))
+    assert NetSet.ClassifyNet(num_channels=8, start="framework").eval()(torch.rand(4, 3, 32, 32)).abs().max() > 0
+
+
+def test_classifier_overfits_a_handful():
+    torch.manual_seed(0)
+    net, img, label = NetSet.ClassifyNet(num_channels=8, dropout=(0, 0)), torch.rand(10, 3, 32, 32), torch.arange(10)
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        F.cross_entropy(net(img), label).backward()
+        optimizer.step()
+    assert (net(img).argmax(1) == label).all()
+
+
+def test_normalize_by_hand_and_travels_with_the_weights():
+    normalize = NetSet.Normalize((0.5, 0.4, 0.3), (0.5, 0.2, 0.1))
+    out = normalize(torch.full((1, 3, 1, 1), 0.6))
+    torch.testing.assert_close(out.flatten(), torch.tensor([0.2, 1.0, 3.0]))
+    assert set(normalize.state_dict()) == {"mean", "std"}
+
+
+def test_multitask_chains_both_and_the_class_loss_reaches_sr():
+    net = NetSet.MultiTaskNet(small_sr(), NetSet.ClassifyNet(num_channels=8, start="framework"))
+    lr_img = torch.rand(2, 3, 16, 16)
+    sr_img, logits = net(lr_img)
+    assert sr_img.shape == (2, 3, 32, 32) and logits.shape == (2, 10)
+    torch.testing.assert_close(sr_img, net.sr(lr_img))
+    F.cross_entropy(logits, torch.tensor([0, 1])).backward()
+    assert net.sr.encoder.conv.weight.grad.abs().sum() > 0
+    assert NetSet.count_parameters(NetSet.MultiTaskNet(NetSet.BicubicEnlarger(), net.classifier).sr) == 0
+
+
+def test_self_ensemble_commutes_with_turns_and_flips():
+    torch.manual_seed(0)
+    ensemble, img = NetSet.SelfEnsemble(small_sr(start="kaiming")), torch.rand(1, 3, 6, 5)
+    torch.testing.assert_close(ensemble(img.flip(-1)), ensemble(img).flip(-1))
+    torch.testing.assert_close(ensemble(img.rot90(1, (-2, -1))), ensemble(img).rot90(1, (-2, -1)))
+    constant = NetSet.SelfEnsemble(NetSet.BicubicEnlarger())
+    torch.testing.assert_close(constant(img), NetSet.BicubicEnlarger()(img))
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: NetSet.SRNet(num_channels=32), "num_channels >= 64"),
+        (lambda: NetSet.SRNet(scale_factor=0), "scale_factor >= 1"),
+        (lambda: NetSet.SRNet(start="zeros"), "'zeros'"),
+        (lambda: NetSet.Normalize(std=(1.0, 0.0, 1.0)), "positive stds"),
+        (lambda: NetSet.ClassifyNet(num_channels=8)(torch.rand(1, 3, 16, 16)), r"\(1, 3, 16, 16\)"),
+        (lambda: NetSet.ClassifyNet(num_channels=8)(torch.rand(3, 32, 32)), r"\(3, 32, 32\)"),
+    ],
+)
+def test_wrong_input_says_what_was_expected_and_found(build, said):
+    with pytest.raises(ValueError, match=said):
+        build()

@@ -1,0 +1,230 @@
+"""The loop: it learns, resumes to the same bits, writes whole files, refuses what is wrong, and is the same split in two."""
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import NetSet
+import training
+
+ROOT = Path(__file__).parent.parent
+CHANCE = torch.Generator().manual_seed(5)
+BRIGHTNESS = torch.rand(64, generator=CHANCE)
+IMAGES = BRIGHTNESS.view(64, 1, 1, 1) * torch.rand(64, 3, 32, 32, generator=CHANCE)
+LABELS = (BRIGHTNESS > 0.5).long()
+SETTINGS = {"num_epochs": 4, "steps_per_epoch": 4, "learning_rate": 3e-3, "schedule": "one_cycle", "ema_decay": 0.9}
+DATA = {"name": "random pictures", "fingerprint": "0"}
+
+
+def new_model():
+    torch.manual_seed(0)
+    return NetSet.ClassifyNet(num_classes=2, num_channels=4, dropout=(0.1, 0.1))
+
+
+def loss(model, batch):
+    cross_entropy = F.cross_entropy(model(batch["img"]), batch["label"])
+    return cross_entropy, {"cross_entropy": cross_entropy}
+
+
+def batches(generator):
+    for index in torch.randperm(len(IMAGES), generator=generator).split(16):
+        yield {"img": IMAGES[index], "label": LABELS[index]}
+
+
+def validate(model):
+    logits = training.predict(model, IMAGES)
+    return {"accuracy": (logits.argmax(1) == LABELS).float().mean().item(), "loss": F.cross_entropy(logits, LABELS)}
+
+
+def fit(folder, model=None, settings=SETTINGS, data=DATA, validate=validate, loss=loss, batches=batches, **options):
+    model = model or new_model()
+    return model, training.fit(model, loss, batches, folder, settings, data, validate, ("loss", "min"), **options)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_it_learns_and_leaves_a_whole_run(tmp_path, capsys):
+    model, run = fit(tmp_path / "run", settings=SETTINGS | {"num_epochs": 12, "learning_rate": 0.02})
+    assert run.history.accuracy_valid.max() > 0.9 and run.history.loss_valid.min() < 0.3
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["history.csv", "model.pth", "run.json"]
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["finished"] and info["data"] == DATA and info["settings"]["learning_rate"] == 0.02
+    assert info["best_epoch"] == run.history.epoch[run.history.loss_valid.idxmin()]
+    assert not model.training
+    reread = training.load_weights(new_model(), tmp_path / "run" / "model.pth")
+    assert same(model, reread)
+    assert validate(reread)["loss"].item() == pytest.approx(run.history.loss_valid.min(), abs=1e-6)
+    assert "12/12" in capsys.readouterr().out
+
+
+def test_same_seed_same_bits_other_seed_others(tmp_path):
+    a, b = fit(tmp_path / "a")[0], fit(tmp_path / "b")[0]
+    other = fit(tmp_path / "c", settings=SETTINGS | {"seed": 1})[0]
+    assert same(a, b) and not same(a, other)
+
+
+@pytest.mark.parametrize("stop_in_epoch", [1, 2, 4])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_resuming_gives_the_bits_of_an_uninterrupted_run(tmp_path, stop_in_epoch, optimizer, capsys):
+    settings = SETTINGS | {"optimizer": optimizer}
+    whole, whole_run = fit(tmp_path / "whole", settings=settings)
+    epochs_begun = []
+
+    def interrupted(generator):
+        epochs_begun.append(1)
+        for step, batch in enumerate(batches(generator)):
+            if len(epochs_begun) == stop_in_epoch and step == 2:
+                raise KeyboardInterrupt
+            yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "run", settings=settings, batches=interrupted)
+    torch.rand(7)  # a new process has another random state
+    resumed, run = fit(tmp_path / "run", settings=settings)
+    assert same(whole, resumed)
+    assert run.history.drop(columns="time_seconds").equals(whole_run.history.drop(columns="time_seconds"))
+
+
+def test_a_finished_run_returns_at_once_with_its_weights(tmp_path, capsys):
+    trained, _ = fit(tmp_path)
+
+    def never(generator):
+        raise AssertionError("trained again")
+
+    model, run = fit(tmp_path, batches=never)
+    assert same(trained, model) and run.info["finished"] and len(run.history) == 4
+    model, _ = fit(tmp_path, batches=never, data={"name": "others", "fingerprint": "1"})
+    assert "trained on random pictures" in capsys.readouterr().out
+
+
+def test_other_settings_are_refused_or_begin_afresh(tmp_path):
+    fit(tmp_path)
+    with pytest.raises(ValueError, match=r"learning_rate 0.003 -> 0.1.*delete that folder"):
+        fit(tmp_path, settings=SETTINGS | {"learning_rate": 0.1})
+    _, run = fit(tmp_path, settings=SETTINGS | {"num_epochs": 1}, restart_on_change=True)
+    assert len(run.history) == 1
+    _, run = fit(tmp_path, settings=SETTINGS | {"num_epochs": 1}, data={"name": "x"}, restart_on_change=True)
+    assert run.info["data"] == {"name": "x"}
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
+    calls = []
+
+    def breaks(model, batch):
+        calls.append(1)
+        return loss(model, batch)[0] * (float("nan") if len(calls) > 6 else 1), {}
+
+    with pytest.raises(FloatingPointError, match=r"epoch 2.*checkpoint of epoch 1 is kept.*learning_rate"):
+        fit(tmp_path, loss=breaks)
+    assert training.read_tensors(tmp_path / "checkpoint.pth")["epoch"] == 1
+    assert all(v.isfinite().all() for v in training.read_tensors(tmp_path / "model.pth").values())
+
+
+def test_damaged_and_foreign_weights_are_named(tmp_path):
+    fit(tmp_path / "run")
+    path = tmp_path / "run" / "model.pth"
+    with pytest.raises(ValueError, match=r"another network's weights.*encoder.conv.bias is \(4,\) there and \(8,\) here"):
+        training.load_weights(NetSet.ClassifyNet(num_classes=2, num_channels=8), path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="not a whole file of weights"):
+        training.load_weights(new_model(), path)
+    with pytest.raises(FileNotFoundError, match="Run the notebook"):
+        training.load_weights(new_model(), tmp_path / "none.pth")
+    torch.save({"code": Path}, tmp_path / "code.pth")
+    with pytest.raises(ValueError, match="not a whole file of weights"):
+        training.read_tensors(tmp_path / "code.pth")
+    (tmp_path / "run" / "run.json").write_text('{"finished": tr')
+    with pytest.raises(ValueError, match="cannot be read"):
+        training.read_run(tmp_path / "run")
+
+
+def test_float16_weights_are_widened(tmp_path):
+    model = new_model()
+    torch.save({name: value.half() for name, value in model.state_dict().items()}, tmp_path / "half.pth")
+    loaded = training.load_weights(new_model(), tmp_path / "half.pth")
+    assert all(p.dtype == torch.float32 for p in loaded.parameters())
+
+
+def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
+    path = tmp_path / "结果 file.json"
+    training.write_json(path, {"a": 1})
+
+    def fails(beside):
+        beside.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        training.write_whole(path, fails)
+    assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
+
+
+def test_schedules_by_hand():
+    def factors(**settings):
+        factor = training.schedule({"num_epochs": 5, "steps_per_epoch": 2, **settings})
+        return [factor(step) for step in range(11)]
+
+    assert factors(schedule="constant") == [1.0] * 11
+    assert factors(schedule="step", step_epochs=2, gamma=0.5) == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+    one_cycle = factors(schedule="one_cycle", warmup=0.2)
+    assert one_cycle[:3] == [0.5, 1.0, 1.0] and one_cycle[10] == pytest.approx(0)
+    assert one_cycle[6] == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 2))
+
+
+def test_choose_takes_one_column_and_refuses_unknown_names():
+    table = {"num_epochs": (1, 2, 3), "flip": (True, False, False)}
+    assert training.choose("study", None, **table) == {"num_epochs": 2, "flip": False}
+    assert training.choose("seed", {"flip": True}, **table).flip is True
+    with pytest.raises(ValueError, match="quick, study, seed; got 'fast'"):
+        training.choose("fast", None, **table)
+    with pytest.raises(ValueError, match="No setting is called epochs; there are num_epochs, flip"):
+        training.choose("quick", {"epochs": 2}, **table)
+
+
+def test_predict_in_parts_equals_whole_and_takes_uint8():
+    model = new_model().eval()
+    torch.testing.assert_close(training.predict(model, IMAGES, batch_size=7), training.predict(model, IMAGES))
+    pixels = (IMAGES * 255).round().byte()
+    torch.testing.assert_close(training.predict(model, pixels), training.predict(model, pixels.float() / 255))
+    pair = NetSet.MultiTaskNet(NetSet.BicubicEnlarger(), model)
+    restored, logits = training.predict(pair, IMAGES[:5, :, ::2, ::2], batch_size=2)
+    assert restored.shape == (5, 3, 32, 32) and logits.shape == (5, 2)
+
+
+TWO_PROCESSES = """
+import sys; sys.path.insert(0, {root!r})
+import torch, training
+from tests import test_training as t
+training.start(0)
+torch.set_num_threads(1)
+model = t.new_model()
+for layer in model.modules():
+    if isinstance(layer, torch.nn.Dropout): layer.p = 0.0
+settings = dict(num_epochs=2, steps_per_epoch=4, learning_rate=1e-2, optimizer="sgd")
+training.fit(model, t.loss, t.batches, {folder!r}, settings, t.DATA, t.validate, ("loss", "min"))
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_torchrun_trains_the_same_weights_on_one_and_two_processes(tmp_path, processes):
+    script = tmp_path / "train.py"
+    script.write_text(TWO_PROCESSES.format(root=str(ROOT), folder=str(tmp_path / "run")))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("torch ") == 1, "only process 0 prints"
+    model = new_model()
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    settings = {"num_epochs": 2, "steps_per_epoch": 4, "learning_rate": 1e-2, "optimizer": "sgd"}
+    alone, _ = fit(tmp_path / "alone", model=model, settings=settings)
+    shared = training.load_weights(new_model(), tmp_path / "run" / "model.pth")
+    for a, b in zip(alone.state_dict().values(), shared.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
