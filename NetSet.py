@@ -56,7 +56,7 @@ class ResidualBlock(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """conv 3x3 to s*s times the channels, then PixelShuffle: (N, C, H, W) -> (N, C, sH, sW). Source: Shi et al. 2016."""
+    """conv 3x3 to s*s times the channels, PixelShuffle: (N, C, H, W) -> (N, C, sH, sW). Source: Shi et al. 2016."""
 
     def __init__(self, num_channels: int, scale_factor: int = 2):
         super().__init__()
@@ -110,13 +110,14 @@ def start_as_enlarger(sr: SRNet) -> None:
 
     The seed's SRNet has no skip from input to output and ends in a sigmoid, so a random start spends its first hour
     learning to copy. Pixels are >= 0 and ReLU passes what is >= 0, so a copy can be set instead of learnt: the first
-    24 feature channels carry ReLU(x - t) of each colour x at eight thresholds t; the blocks' second convolutions are
-    zero, so features pass; the upsampler interpolates; and the last layer sums the 24 channels into a piecewise
+    feature channels carry ReLU(x - t) of each colour x at three thresholds t; the blocks' second convolutions are
+    zero, so features pass; the upsampler interpolates; and the last layer sums those channels into a piecewise
     linear logit(x), which the sigmoid turns back into x. All other channels keep their random start, to learn from.
     """
-    thresholds = torch.tensor([0.0, 0.04, 0.10, 0.22, 0.5, 0.78, 0.90, 0.96])
+    # More thresholds would start closer to bicubic, but steeper: Adam's first steps would then undo the start.
+    thresholds = torch.tensor([0.0, 0.15, 0.85])
     knots = torch.cat([thresholds, torch.ones(1)])
-    heights = torch.logit(knots.clamp(0.012, 0.988))
+    heights = torch.logit(knots.clamp(0.02, 0.98))
     slopes = heights.diff() / knots.diff()
     steps = slopes.diff(prepend=torch.zeros(1))  # the change of slope at each threshold
     num_copies = 3 * len(thresholds)
@@ -152,7 +153,7 @@ def start_as_enlarger(sr: SRNet) -> None:
 
 
 def _interpolation_kernels(scale_factor: int) -> Tensor:
-    """(s*s, 3, 3): for each sub-pixel, Keys' cubic (a = -0.5) on the nearest 3x3 pixels; the fourth tap is folded in."""
+    """(s*s, 3, 3): for each sub-pixel, Keys' cubic (a = -0.5) on the nearest 3x3 pixels; the fourth tap folded in."""
     rows = []
     for i in range(scale_factor):
         offset = (i + 0.5) / scale_factor - 0.5
@@ -167,7 +168,7 @@ def _interpolation_kernels(scale_factor: int) -> Tensor:
 
 
 class Normalize(nn.Module):
-    """img (N, 3, H, W) in [0, 1] -> (img - mean) / std per colour. Mean and std are buffers: they travel with weights."""
+    """img (N, 3, H, W) in [0, 1] -> (img - mean) / std per colour. Mean and std are buffers and travel with weights."""
 
     def __init__(self, mean: tuple[float, ...] = CIFAR10_MEAN, std: tuple[float, ...] = CIFAR10_STD):
         super().__init__()
@@ -244,7 +245,7 @@ class MultiTaskNet(nn.Module):
 
 
 class SelfEnsemble(nn.Module):
-    """Average an enlarger over the eight flips and quarter turns: lr_img (N, 3, H, W) -> (N, 3, sH, sW), both in [0, 1].
+    """An enlarger averaged over eight flips and turns: lr_img (N, 3, H, W) -> (N, 3, sH, sW), both in [0, 1].
 
     Eight times the cost, no training. Source: Timofte et al. 2016, "Seven ways to improve example-based single image
     super resolution"; named geometric self-ensemble by Lim et al. 2017 (EDSR).

@@ -82,7 +82,8 @@ def start(seed: int = 0) -> torch.device:
 
 def environment(device: torch.device) -> dict[str, str]:
     """Versions and device, as run.json stores them."""
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    cuda = device.type == "cuda"
+    hardware = torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads"
     return {"Python": platform.python_version(), "torch": torch.__version__, "device": hardware}
 
 
@@ -417,7 +418,9 @@ def _matching_run(folder: Path, identity: dict, restart_on_change: bool) -> Run 
     return read_run(folder)
 
 
-def _resume(folder: Path, identity: dict, model, averaged, optimizer, scheduler) -> tuple[int, list, float | None, float]:
+def _resume(
+    folder: Path, identity: dict, model, averaged, optimizer, scheduler
+) -> tuple[int, list, float | None, float]:
     """Restore the state after the last whole epoch: (epochs done, history rows, best value, seconds)."""
     if not (folder / "checkpoint.pth").exists():
         return 0, [], None, 0.0

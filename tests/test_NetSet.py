@@ -62,7 +62,7 @@ def test_parameter_counts_by_hand():
 def test_sr_output_stays_inside_0_and_1(scale_factor, height, width, start):
     sr_img = small_sr(scale_factor, start=start)(torch.rand(1, 3, height, width))
     assert sr_img.shape == (1, 3, scale_factor * height, scale_factor * width)
-    assert 0 <= sr_img.min() and sr_img.max() <= 1
+    assert sr_img.min() >= 0 and sr_img.max() <= 1
 
 
 @pytest.mark.parametrize("scale_factor", [2, 3, 4])

@@ -1,0 +1,346 @@
+"""How good is an image, and how good is a classification.
+
+PSNR and SSIM of image pairs, the protocols of the field by name, and what the classifiers' tables need:
+accuracy, confusion matrix, paired comparisons and calibration. Needs torch, and scipy for one exact test.
+
+A PSNR without its protocol is no number: channel and border move it by up to 2 dB. So every value here is one
+image's, and `protocol_label` writes the protocol into a table's header.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WINDOW_SIZE, WINDOW_SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # SSIM's constants, Wang et al. 2004
+RANGE_TOLERANCE = 1e-3  # of data_range: what resizing and half precision may overshoot
+TILE = 64  # side of the pieces that SSIM filters at a time
+
+# --- image quality ------------------------------------------------------------------------------------------
+
+
+def _checked(sr_img, hr_img, channel, border, data_range, min_side=1) -> tuple[Tensor, Tensor]:
+    """Both images with the border shaved off, after every complaint that there is to make about them."""
+    if channel not in ("rgb", "y"):
+        raise ValueError(f"channel must be 'rgb' or 'y', found {channel!r}.")
+    if not 0 < data_range < float("inf"):
+        raise ValueError(f"data_range must be a positive number (1.0 for [0, 1]), found {data_range}.")
+    for name, img in (("sr_img", sr_img), ("hr_img", hr_img)):
+        if not torch.is_tensor(img) or not img.is_floating_point():
+            found = img.dtype if torch.is_tensor(img) else type(img).__name__
+            raise ValueError(f"{name} must be a floating-point tensor, found {found}. Divide uint8 by 255.")
+        if img.ndim != 4 or img.shape[1] not in ((3,) if channel == "y" else (1, 3)) or img.numel() == 0:
+            shape = "(N, 3, H, W)" if channel == "y" else "(N, 3, H, W) or (N, 1, H, W)"
+            raise ValueError(f"{name} must be {shape} for channel {channel!r}, found {tuple(img.shape)}.")
+    if sr_img.shape != hr_img.shape:
+        raise ValueError(
+            f"sr_img and hr_img must have one shape, found {tuple(sr_img.shape)} and {tuple(hr_img.shape)}. "
+            "Crop hr_img to a multiple of the scale factor first."
+        )
+    height, width = hr_img.shape[-2:]
+    if not isinstance(border, int) or border < 0 or min(height, width) - 2 * border < min_side:
+        raise ValueError(
+            f"border must be a whole number >= 0 that leaves {min_side} or more pixels a side, "
+            f"found border {border} on {height}x{width}."
+        )
+    for name, img in (("sr_img", sr_img), ("hr_img", hr_img)):
+        low, high = (value.item() for value in img.aminmax())  # both nan if a pixel is
+        slack = RANGE_TOLERANCE * data_range
+        if not (low >= -slack and high <= data_range + slack):
+            raise ValueError(
+                f"{name} must be finite and in [0, {data_range:g}] (to {slack:g}), found {low:g} to {high:g}."
+                " Clamp it, or say its data_range."
+            )
+    inside = (..., slice(border, height - border), slice(border, width - border))
+    return sr_img[inside], hr_img[inside]
+
+
+def _planes(img: Tensor, channel: str, data_range: float) -> Tensor:
+    """What is compared, in float64: the channels as they are, or Y of BT.601 in limited range, 16 to 235."""
+    img = img.double()
+    if channel == "rgb":
+        return img
+    red, green, blue = img.unbind(1)
+    luma = (red * (65.481 / 255)).add_(green, alpha=128.553 / 255).add_(blue, alpha=24.966 / 255)
+    return luma.add_(16 / 255 * data_range).unsqueeze(1)
+
+
+def _budget(img: Tensor) -> int:
+    """Values to work on at a time: copies that stay in a processor's cache, or keep a GPU busy."""
+    return 2**16 if img.device.type == "cpu" else 2**23
+
+
+@torch.no_grad()
+def psnr(
+    sr_img: Tensor, hr_img: Tensor, channel: str = "rgb", border: int = 0, data_range: float = 1.0
+) -> Tensor:
+    """Peak signal-to-noise ratio of each image, in dB: 10 log10(data_range² / MSE), inf for identical images.
+
+    sr_img, hr_img: (N, 3, H, W) floating point in [0, data_range] (to a thousandth of it) -> (N,) float64.
+    Grey images, (N, 1, H, W), pass with channel="rgb" and are compared as they are.
+    channel: "rgb" takes the MSE over all three channels. "y" is the literature's luma, BT.601 in limited
+    range, (65.481 R + 128.553 G + 24.966 B + 16) / 255 for images in [0, 1], not rounded, against the same peak.
+    border: pixels shaved off each side first.
+    The mean of the result is a data set's PSNR; the PSNR of a batch's pooled MSE is another, lower number.
+    Raises ValueError for anything that is not such a pair of images.
+    """
+    sr_img, hr_img = _checked(sr_img, hr_img, channel, border, data_range)
+    images = max(1, _budget(hr_img) // hr_img[0].numel())
+    rows = max(1, _budget(hr_img) // hr_img[0, :, 0].numel())
+    values = []
+    for sr, hr in zip(sr_img.split(images), hr_img.split(images), strict=True):
+        total, count = 0.0, 0
+        for sr_rows, hr_rows in zip(sr.split(rows, dim=2), hr.split(rows, dim=2), strict=True):
+            error = _planes(sr_rows, channel, data_range) - _planes(hr_rows, channel, data_range)
+            total += error.square_().sum((1, 2, 3))
+            count += error[0].numel()
+        values.append(10 * torch.log10(data_range**2 * count / total))
+    return torch.cat(values)
+
+
+@torch.no_grad()
+def ssim(
+    sr_img: Tensor,
+    hr_img: Tensor,
+    channel: str = "rgb",
+    border: int = 0,
+    data_range: float = 1.0,
+    window: str = "valid",
+) -> Tensor:
+    """Structural similarity of each image, in [-1, 1], 1 for identical images (Wang et al. 2004).
+
+    Images, channel, border and errors as in `psnr`, -> (N,) float64; RGB is the mean over the channels.
+    Gaussian window of 11x11, sigma 1.5, K 0.01 and 0.03, population covariance. A side under 11 pixels after
+    shaving raises ValueError.
+    window: "valid" counts full windows only, as MATLAB's ssim_index does, and skimage's structural_similarity
+    with gaussian_weights=True, sigma=1.5, use_sample_covariance=False. "zero" counts a window around every
+    pixel, with zeros outside the image (seed 000).
+    """
+    if window not in ("valid", "zero"):
+        raise ValueError(f"window must be 'valid' or 'zero', found {window!r}.")
+    sr_img, hr_img = _checked(sr_img, hr_img, channel, border, data_range, min_side=WINDOW_SIZE)
+    lost = WINDOW_SIZE - 1  # a filtered row is so much shorter
+    margin = lost // 2 if window == "zero" else 0
+    height, width = hr_img.shape[-2] + 2 * margin, hr_img.shape[-1] + 2 * margin
+    tile = min(width, TILE)
+    tail = -(width - lost) % (tile - lost)  # columns to add so that overlapping tiles fill a row
+    gauss = torch.signal.windows.gaussian(WINDOW_SIZE, std=WINDOW_SIGMA, dtype=torch.float64)
+    identity = torch.eye(TILE, dtype=torch.float64)[:, None]
+    band = F.conv1d(identity, (gauss / gauss.sum())[None, None])[:, 0].to(hr_img.device)
+    # Filtering is two products with this banded matrix, a strip of rows and a few images at a time. That is quick
+    # enough to afford float64, without which E[x²] - E[x]² loses the digits that make a flat area's SSIM.
+    images = max(1, _budget(hr_img) // (hr_img.shape[1] * min(height, TILE) * width))
+    values = []
+    for pair in zip(sr_img.split(images), hr_img.split(images), strict=True):
+        sides = (margin, margin + tail, margin, margin)
+        x, y = (F.pad(_planes(img, channel, data_range), sides) for img in pair)
+        total = 0.0
+        for top in range(0, height - lost, TILE - lost):
+            rows = slice(top, top + TILE)
+            total += _ssim_sum(x[..., rows, :], y[..., rows, :], band, tile, width - lost, data_range)
+        values.append((total / ((height - lost) * (width - lost))).mean(1))
+    return torch.cat(values)
+
+
+def _ssim_sum(x: Tensor, y: Tensor, band: Tensor, tile: int, columns: int, data_range: float) -> Tensor:
+    """Sum of the SSIM map over a strip's first `columns` columns. x, y: (n, C, rows, width) -> (n, C).
+
+    SSIM takes the two variances' sum only, so four filtered maps do: E[x], E[y], E[xy] and E[x² + y²].
+    """
+    rows, step = x.shape[-2], band.shape[0] - band.shape[1]
+    maps = torch.stack([x, y, x * y, (x * x).addcmul_(y, y)])
+    maps = band[:rows, : rows - step].T @ maps  # down the columns ...
+    tiles = maps.unfold(-1, tile, tile - step)  # ... and along the rows, tile by tile
+    maps = (tiles.reshape(-1, tile) @ band[:tile, : tile - step]).view(*maps.shape[:-1], -1)[..., :columns]
+    mean_x, mean_y, mean_xy, mean_squares = maps
+    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+    product_of_means = mean_x * mean_y
+    squares_of_means = (mean_x * mean_x).addcmul_(mean_y, mean_y)
+    covariance = mean_xy.sub_(product_of_means)
+    variances = mean_squares.sub_(squares_of_means)
+    numerator = product_of_means.mul_(2).add_(c1) * covariance.mul_(2).add_(c2)
+    denominator = squares_of_means.add_(c1) * variances.add_(c2)
+    return numerator.div_(denominator).sum((-2, -1))
+
+
+# --- protocols ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a PSNR or SSIM is measured on. border: "scale" (as many pixels as the scale factor) or 0."""
+
+    name: str
+    channel: str
+    border: str | int
+    window: str
+    label: str
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("literature", "y", "scale", "valid", "the literature's: Y, a border of the scale shaved"),
+        Protocol("rgb", "rgb", 0, "valid", "RGB, whole image"),
+        Protocol("seed", "rgb", 0, "zero", "seed 000's: RGB, whole image, zero-padded SSIM window"),
+    )
+}
+
+
+def _protocol(name: str, scale_factor: int) -> tuple[Protocol, int]:
+    """The protocol of that name, and its border in pixels."""
+    if name not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, found {name!r}.")
+    if scale_factor < 1 or scale_factor != int(scale_factor):
+        raise ValueError(f"scale_factor must be a whole number >= 1, found {scale_factor}.")
+    protocol = PROTOCOLS[name]
+    return protocol, int(scale_factor) if protocol.border == "scale" else protocol.border
+
+
+def quantize(img: Tensor) -> Tensor:
+    """The image as a file would hold it: floating point, clamped to [0, 1] and rounded to 8 bits, k / 255."""
+    if not img.is_floating_point() or not img.isfinite().all():
+        raise ValueError(
+            f"A finite floating-point image was expected, found {img.dtype}, or nan or inf in it."
+        )
+    return img.clamp(0, 1).mul(255).round().div(255)
+
+
+def evaluate(
+    sr_img: Tensor, hr_img: Tensor, protocol: str = "literature", scale_factor: int = 2
+) -> dict[str, Tensor]:
+    """PSNR and SSIM under a protocol of `PROTOCOLS`: {"psnr_db": (N,), "ssim": (N,)}, one value an image.
+
+    sr_img, hr_img: (N, 3, H, W). sr_img may leave [0, 1]: it is clamped and rounded to 8 bits first, as images
+    on disk are (`quantize`); hr_img is taken as it is. scale_factor sets the border where the protocol shaves
+    one. Errors as in `psnr`.
+    """
+    rules, border = _protocol(protocol, scale_factor)
+    sr_img = quantize(sr_img)
+    return {
+        "psnr_db": psnr(sr_img, hr_img, rules.channel, border),
+        "ssim": ssim(sr_img, hr_img, rules.channel, border, window=rules.window),
+    }
+
+
+def protocol_label(metric: str, protocol: str = "literature", scale_factor: int = 2) -> str:
+    """A metric's name with its protocol, as "PSNR (dB, Y, border 2)". metric: "psnr_db" or "ssim"."""
+    rules, border = _protocol(protocol, scale_factor)
+    if metric not in ("psnr_db", "ssim"):
+        raise ValueError(f"metric must be 'psnr_db' or 'ssim', found {metric!r}.")
+    where = f"{rules.channel.upper()}, " + (f"border {border}" if border else "whole image")
+    if metric == "psnr_db":
+        return f"PSNR (dB, {where})"
+    return f"SSIM ({where}{', zero-padded' if rules.window == 'zero' else ''})"
+
+
+# --- classification -----------------------------------------------------------------------------------------
+
+
+def _check_scores(scores: Tensor, labels: Tensor, name: str) -> None:
+    if scores.ndim != 2 or not len(scores) or labels.shape != scores.shape[:1] or labels.is_floating_point():
+        found = f"{tuple(scores.shape)} and {tuple(labels.shape)} of {labels.dtype}"
+        raise ValueError(f"{name} (N, C) and whole-number labels (N,) were expected, found {found}.")
+    if not scores.isfinite().all():
+        raise ValueError(f"finite {name} were expected, found nan or inf.")
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of images, 0 to 1, whose largest logit is the label's. logits: (N, C), labels: (N,) integers."""
+    _check_scores(logits, labels, "logits")
+    return (logits.argmax(1) == labels).sum().item() / len(labels)
+
+
+def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """How often each class was called each class: (C, C) int64, rows true, columns predicted.
+
+    predictions, labels: (N,) class numbers below num_classes.
+    """
+    for name, classes in (("predictions", predictions), ("labels", labels)):
+        if classes.ndim != 1 or len(classes) != len(labels) or classes.is_floating_point():
+            raise ValueError(
+                f"{name} must be (N,) class numbers, as many as labels ({len(labels)}), found "
+                f"{tuple(classes.shape)} of {classes.dtype}. Of logits, pass logits.argmax(1)."
+            )
+        if len(classes) and not (classes.min() >= 0 and classes.max() < num_classes):
+            span = f"{classes.min().item()} to {classes.max().item()}"
+            raise ValueError(f"{name} must be 0 to {num_classes - 1} ({num_classes} classes), found {span}.")
+    cells = labels.long() * num_classes + predictions.long()
+    return cells.bincount(minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def _disagreements(correct_a: Tensor, correct_b: Tensor) -> tuple[int, int]:
+    """Number of images that only a, and that only b, has right."""
+    for name, correct in (("correct_a", correct_a), ("correct_b", correct_b)):
+        if correct.dtype != torch.bool or correct.shape != (len(correct_a),) or not len(correct):
+            found = f"{tuple(correct.shape)} of {correct.dtype}"
+            raise ValueError(f"{name} must be (N,) of torch.bool, one entry an image, found {found}.")
+    return (correct_a & ~correct_b).sum().item(), (correct_b & ~correct_a).sum().item()
+
+
+def paired_bootstrap(
+    correct_a: Tensor, correct_b: Tensor, num_resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Accuracy of a less that of b on the same images, with its 95 % interval: (difference, low, high).
+
+    correct_a, correct_b: (N,) bool, whether each image was classified rightly. Percentile bootstrap (Efron
+    1979). Drawing images anew only changes how many are won, lost and tied, so these counts are drawn
+    instead: the won are binomial, and the lost are binomial among the rest.
+    """
+    won, lost = _disagreements(correct_a, correct_b)
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be 1 or more, found {num_resamples}.")
+    total = len(correct_a)
+    generator = torch.Generator().manual_seed(seed)
+    count = torch.full((num_resamples,), float(total), dtype=torch.float64)
+    wins = torch.binomial(count, torch.full_like(count, won / total), generator)
+    losses = torch.binomial(count - wins, torch.full_like(count, lost / max(total - won, 1)), generator)
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    low, high = ((wins - losses) / total).quantile(ends).tolist()
+    return (won - lost) / total, low, high
+
+
+def mcnemar(correct_a: Tensor, correct_b: Tensor) -> float:
+    """p value of "both classifiers are equally good" (McNemar 1947, exact, two-sided).
+
+    correct_a, correct_b: (N,) bool, on the same images. Only images that one alone gets right count; where there
+    is none, p is 1.0.
+    """
+    from scipy.stats import binomtest  # comes with scikit-image, and takes long to import
+
+    won, lost = _disagreements(correct_a, correct_b)
+    return float(binomtest(won, won + lost, 0.5).pvalue) if won + lost else 1.0
+
+
+def calibration_bins(probabilities: Tensor, labels: Tensor, num_bins: int = 15) -> dict[str, Tensor]:
+    """The reliability curve's table: images grouped by their predicted class's probability (Guo et al. 2017).
+
+    probabilities: (N, C), rows that sum to 1 (to 1e-3); labels: (N,) integers. Bins are equally wide, open
+    below and closed above. Returns (num_bins,) tensors: "low" and "high" (the edges), "count", "confidence" (mean
+    probability) and "accuracy", the last two nan where a bin is empty.
+    """
+    _check_scores(probabilities, labels, "probabilities")
+    if num_bins < 1:
+        raise ValueError(f"num_bins must be 1 or more, found {num_bins}.")
+    if probabilities.min() < 0 or (probabilities.sum(1) - 1).abs().max() > 1e-3:
+        raise ValueError("probabilities must be >= 0 in rows that sum to 1. Apply softmax(1) to logits.")
+    confidence, prediction = probabilities.double().max(1)
+    edges = torch.linspace(0, 1, num_bins + 1, dtype=torch.float64, device=confidence.device)
+    bins = torch.bucketize(confidence, edges[1:-1])
+    count = bins.bincount(minlength=num_bins)
+    right = (prediction == labels).double()
+    return {
+        "low": edges[:-1],
+        "high": edges[1:],
+        "count": count,
+        "confidence": bins.bincount(confidence, minlength=num_bins) / count,
+        "accuracy": bins.bincount(right, minlength=num_bins) / count,
+    }
+
+
+def expected_calibration_error(probabilities: Tensor, labels: Tensor, num_bins: int = 15) -> float:
+    """Mean distance, 0 to 1, of confidence from accuracy over `calibration_bins` (Guo et al. 2017)."""
+    bins = calibration_bins(probabilities, labels, num_bins)
+    gap = (bins["confidence"] - bins["accuracy"]).abs().nan_to_num(0)
+    return ((gap * bins["count"]).sum() / bins["count"].sum()).item()

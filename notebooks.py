@@ -1,0 +1,363 @@
+"""Run the notebooks without a browser, and look at them before they are committed.
+
+`execute` runs one as Jupyter would and writes it with its outputs; `run_cells` runs its code cells as plain
+Python, where Jupyter is missing or under torchrun; `check` lists what is wrong with a committed one.
+Settings go in after the one cell tagged `parameters`; a name that this cell does not assign is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import json
+import linecache
+import os
+import re
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+MAX_CODE_LINES = 25  # in one cell; longer code belongs in a module
+MAX_MEGABYTES = 1.5  # above this code hosts stop rendering a notebook
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class NotebookError(ValueError):
+    """A notebook that cannot be run as asked, or one of whose cells failed."""
+
+
+def execute(
+    path: str | Path,
+    out: str | Path | None = None,
+    parameters: dict[str, Any] | None = None,
+    timeout: float | None = None,
+) -> Path:
+    """Run a notebook in a kernel of this very Python, its own folder as working directory, and write it.
+
+    out: where the executed copy goes; None writes into the notebook itself, which takes no parameters, since
+    what is committed is the notebook as it stands. parameters: {name: text, number, list, dict ...}.
+    timeout: seconds a cell may take, None for no limit. The file appears whole or not at all.
+    Raises NotebookError when a cell fails; the cells run so far are then kept in `out` for reading, while a
+    notebook run in place stays as it was. Returns the path written.
+    """
+    import nbformat
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    class OwnKernelManager(AsyncKernelManager):
+        """A kernel of sys.executable: an installed kernelspec named python3 may belong to another Python."""
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            launcher = ["-m", "ipykernel_launcher", "--log-level=ERROR", "-f", "{connection_file}"]
+            return KernelSpec(argv=[sys.executable, *launcher], display_name="Python 3", language="python")
+
+    path = Path(path).resolve()
+    out = path if out is None else Path(out).resolve()
+    if out == path and parameters:
+        raise NotebookError(f"{path.name} runs in place without parameters: give another file as `out`.")
+    book = nbformat.from_dict(_inject(_read(path), parameters, path.name))
+    total = sum(map(_is_code, book.cells))
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            cell.metadata.pop("execution", None)
+    started = 0.0
+
+    def before_cell(cell: Any, cell_index: int) -> None:
+        nonlocal started
+        started = time.monotonic()
+        first_line = cell.source.strip().splitlines()[0][:70]
+        print(f"  [{client.code_cells_executed + 1:>2}/{total}] {first_line} ... ", end="", flush=True)
+        with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows, or not the main thread
+            # Ctrl-C stops the cell as in Jupyter, so that training in it can leave its files in order
+            asyncio.get_running_loop().add_signal_handler(
+                signal.SIGINT, lambda: asyncio.ensure_future(client.km.interrupt_kernel())
+            )
+
+    def after_cell(**_: Any) -> None:
+        print(f"{time.monotonic() - started:.1f} s", flush=True)
+
+    client = NotebookClient(
+        book,
+        timeout=timeout,
+        kernel_name="python3",
+        kernel_manager_class=OwnKernelManager,
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,
+        store_widget_state=False,
+        on_cell_execute=before_cell,
+        on_cell_executed=after_cell,
+    )
+    # figures go into the notebook whatever backend the shell asks for
+    env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    failure = None
+    try:
+        client.execute(env=env)
+    except CellExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from None
+        failure = _say_failure(book, f"{error.ename}: {ANSI.sub('', error.evalue)}")
+    except CellTimeoutError:
+        failure = f"a cell took longer than {timeout} s"
+    except DeadKernelError:
+        failure = "its Python process died, most often for want of memory"
+    _tidy(book)
+    if failure and out == path:
+        raise NotebookError(f"{path.name} failed: {failure}. The file is as it was.")
+    _write(book, out)
+    if failure:
+        raise NotebookError(f"{path.name} failed: {failure}. The cells run so far are in {out}.")
+    return out
+
+
+def run_cells(
+    path: str | Path, parameters: dict[str, Any] | None = None, until: str | None = None
+) -> dict[str, Any]:
+    """Run a notebook's code cells in this process as plain Python and return their namespace.
+
+    Needs no Jupyter. The notebook's folder is the working directory and importable meanwhile; figures are
+    drawn off screen and closed after each cell; a last expression is printed. until: stop after the first
+    cell with this tag. Exceptions of the cells pass through, with the cell's lines in the traceback.
+    """
+    path = Path(path).resolve()
+    cells = [cell for cell in _inject(_read(path), parameters, path.name)["cells"] if _is_code(cell)]
+    stop = next((i for i, cell in enumerate(cells) if until in _tags(cell)), None)
+    if until is not None and stop is None:
+        raise NotebookError(f"{path.name} has no code cell tagged {until!r}.")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    namespace: dict[str, Any] = {"__name__": "__main__", "display": print}
+    folder, number = os.getcwd(), 0
+    os.chdir(path.parent)
+    sys.path.insert(0, str(path.parent))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is non-interactive, and thus cannot be shown")
+            for cell in cells[: None if stop is None else stop + 1]:
+                injected = "injected-parameters" in _tags(cell)
+                number += not injected
+                title = f"{path.name} {'injected parameters' if injected else f'cell {number}'}"
+                _run_source(cell["source"], title, namespace)
+                if "matplotlib.pyplot" in sys.modules:
+                    sys.modules["matplotlib.pyplot"].close("all")
+    finally:
+        os.chdir(folder)
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(path.parent))
+    return namespace
+
+
+def require_run(notebook: str, folder: str | Path, parameters: dict[str, Any], data: dict | None = None) -> Any:
+    """The finished run (training.Run) that `notebook` leaves in `folder`; where there is none, its cells up to the one
+    tagged "training" run here, now. data: name and fingerprint; a run on other data counts as none.
+    """
+    import training
+
+    run = training.read_run(folder)
+    if run is None or (data is not None and run.info["data"] != data):
+        print(f"{notebook} has not run on this data yet, so its training cells run here, now.")
+        run_cells(notebook, parameters, until="training")
+        run = training.read_run(folder)
+    return run
+
+
+def check(path: str | Path) -> list[str]:
+    """What a committed notebook must not be, one sentence a finding; an empty list when all is well."""
+    path = Path(path).resolve()
+    book = _read(path)
+    cells, code = book["cells"], [cell for cell in book["cells"] if _is_code(cell)]
+    found = []
+    counts = [cell.get("execution_count") for cell in code]
+    if counts != list(range(1, len(code) + 1)):
+        found.append(f"not as run from top to bottom: execution counts are {counts}")
+    if not cells or cells[0]["cell_type"] != "markdown" or not cells[0]["source"].startswith("# "):
+        found.append("the first cell is not a markdown title ('# ...')")
+    if (n := sum("parameters" in _tags(cell) for cell in code)) != 1:
+        found.append(f"{n} cells are tagged 'parameters', expected exactly one")
+    if any("injected-parameters" in _tags(cell) for cell in code):
+        found.append("holds an injected-parameters cell: this is a copy run with other settings")
+    for i, cell in enumerate(cells, 1):
+        if not cell["source"].strip():
+            found.append(f"cell {i} is empty")
+    for i, cell in enumerate(code, 1):
+        found += [f"code cell {i} {fault}" for fault in _code_faults(cell["source"])]
+        found += [f"code cell {i} {fault}" for fault in _output_faults(cell.get("outputs", []))]
+    outputs = [output for cell in code for output in cell.get("outputs", [])]
+    if not any(mime.startswith("image/") for output in outputs for mime in output.get("data", {})):
+        found.append("no figure in its outputs")
+    if "widgets" in book["metadata"]:
+        found.append("widget state in its metadata")
+    if (size := path.stat().st_size / 1e6) > MAX_MEGABYTES:
+        found.append(f"{size:.1f} MB, expected at most {MAX_MEGABYTES}: draw photo grids as JPEG")
+    text = "\n".join([cell["source"] for cell in cells] + [_text_of(output) for output in outputs])
+    for place in sorted(set(_private_paths(path.parent).findall(text))):
+        found.append(f"names a folder of one machine: {place}")
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A notebook as nbformat 4 JSON, every source joined to one string."""
+    if not path.is_file():
+        raise FileNotFoundError(f"No notebook at {path}.")
+    try:
+        book = json.loads(path.read_text(encoding="utf-8"))
+        for cell in book["cells"]:
+            cell["source"] = "".join(cell["source"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotebookError(f"{path.name} is not a notebook (nbformat 4): {error!r}.") from None
+    book.setdefault("metadata", {})
+    return book
+
+
+def _is_code(cell: dict[str, Any]) -> bool:
+    return cell["cell_type"] == "code" and bool(cell["source"].strip())
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    return cell.get("metadata", {}).get("tags", [])
+
+
+def _inject(book: dict[str, Any], parameters: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    """Assign the parameters in a new cell after the one tagged `parameters`, which must know their names."""
+    if not parameters:
+        return book
+    cells = book["cells"]
+    places = [i for i, cell in enumerate(cells) if _is_code(cell) and "parameters" in _tags(cell)]
+    if len(places) != 1:
+        raise NotebookError(f"{name} has {len(places)} cells tagged 'parameters', expected exactly one.")
+    stored = (n for n in ast.walk(ast.parse(cells[places[0]]["source"])) if isinstance(n, ast.Name))
+    known = [node.id for node in stored if isinstance(node.ctx, ast.Store)]
+    if unknown := [key for key in parameters if key not in known]:
+        raise NotebookError(
+            f"{name} has no parameter {', '.join(unknown)}; it has {', '.join(dict.fromkeys(known))}."
+        )
+    lines = []
+    for key, value in parameters.items():
+        value = str(value) if isinstance(value, Path) else value
+        try:
+            ast.literal_eval(repr(value))
+        except (ValueError, SyntaxError):
+            raise NotebookError(
+                f"Parameter {key} of {name} must be text, a number, None, or a list or dict of these, "
+                f"got {value!r}."
+            ) from None
+        lines.append(f"{key} = {value!r}")
+    cell = {
+        "cell_type": "code",
+        "metadata": {"tags": ["injected-parameters"]},
+        "source": "\n".join(lines),
+        "outputs": [],
+        "execution_count": None,
+    }
+    if (book.get("nbformat"), book.get("nbformat_minor", 0)) >= (4, 5):
+        cell["id"] = "injected-parameters"
+    return book | {"cells": [*cells[: places[0] + 1], cell, *cells[places[0] + 1 :]]}
+
+
+def _run_source(source: str, title: str, namespace: dict[str, Any]) -> None:
+    """One cell: its statements, then its last expression printed as a notebook would show it."""
+    linecache.cache[title] = (len(source), None, source.splitlines(keepends=True), title)
+    body = ast.parse(source, title).body
+    last = []
+    if body and isinstance(body[-1], ast.Expr) and not source.rstrip().endswith(";"):
+        last = [body.pop()]
+    exec(compile(ast.Module(body, []), title, "exec"), namespace)
+    if last:
+        exec(compile(ast.Interactive(last), title, "single"), namespace)
+
+
+def _say_failure(book: Any, message: str) -> str:
+    """Print the end of the failed cell's traceback and return the message with the cell's number."""
+    for number, cell in enumerate((c for c in book.cells if _is_code(c)), 1):
+        for output in cell.outputs:
+            if output.output_type == "error":
+                lines = ANSI.sub("", "\n".join(output.traceback)).splitlines()
+                print("\n" + "\n".join(lines[-20:]), flush=True)
+                return f"code cell {number}, {message}"
+    return message
+
+
+def _tidy(book: Any) -> None:
+    """Leave in the outputs what a terminal would show, and in the metadata nothing of this machine."""
+    for cell in book.cells:
+        if cell.cell_type != "code":
+            continue
+        outputs: list[Any] = []
+        for output in cell.outputs:
+            neighbour = outputs[-1] if outputs else {}
+            if output.output_type == "stream" and neighbour.get("name") == output.name:
+                neighbour["text"] += output.text
+            else:
+                outputs.append(output)
+        for output in outputs:
+            if output.output_type == "stream":
+                output["text"] = _as_terminal(output.text)
+        cell.outputs = [o for o in outputs if o.output_type != "stream" or o.text.strip()]
+    book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    book.metadata["language_info"] = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
+
+
+def _as_terminal(text: str) -> str:
+    """Resolve carriage returns: what follows one overwrites the line from its start."""
+    lines = []
+    for line in text.split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip() if "\r" in line else line)
+    return "\n".join(lines)
+
+
+def _write(book: Any, out: Path) -> None:
+    """Write beside, then rename: a reader never sees half a notebook."""
+    import nbformat
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    nbformat.write(book, part)
+    part.replace(out)
+
+
+def _code_faults(source: str) -> list[str]:
+    faults = []
+    try:
+        ast.parse(source)
+    except SyntaxError as error:
+        faults.append(f"is not plain Python (a magic?): {error.msg}, line {error.lineno}")
+    if "get_ipython(" in source:
+        faults.append("calls get_ipython, which plain Python lacks")
+    lines = [line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    if len(lines) > MAX_CODE_LINES:
+        faults.append(f"has {len(lines)} lines of code, expected at most {MAX_CODE_LINES}")
+    return faults
+
+
+def _output_faults(outputs: list[dict[str, Any]]) -> list[str]:
+    faults = []
+    if errors := [output["ename"] for output in outputs if output["output_type"] == "error"]:
+        faults.append(f"ended in an error: {errors[0]}")
+    if stderr := [_text_of(output) for output in outputs if output.get("name") == "stderr"]:
+        faults.append(f"wrote to stderr: {stderr[0].strip()[:80]!r}")
+    if any("jupyter.widget" in mime for output in outputs for mime in output.get("data", {})):
+        faults.append("shows a widget, which code hosts do not render")
+    return faults
+
+
+def _text_of(output: dict[str, Any]) -> str:
+    """All text of an output; images, also those inside HTML, are left out."""
+    data = output.get("data", {})
+    texts = [output.get("text", "")] + [text for mime, text in data.items() if mime.startswith("text/")]
+    return re.sub(r"base64,[\w+/=\s]+", "", "\n".join("".join(text) for text in texts))
+
+
+def _private_paths(folder: Path) -> re.Pattern[str]:
+    """Folders that only one machine has: homes, temporary folders, and the one that the notebook lies in."""
+    known = r"/(?:home|Users|root|tmp|private|var/folders)/\w[^\s'\"]*|[A-Za-z]:\\+Users\\+[^\s'\"]*"
+    own = re.escape(str(folder)) + r"\b" if folder.parent != folder else r"(?!)"
+    return re.compile(rf"(?<![\w.~-])(?:{own}|{known})")

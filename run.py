@@ -1,0 +1,233 @@
+"""One command for everything:  python3 run.py [--no-venv] [COMMAND]
+
+  quick [NOTEBOOK ...]   the default: run the three notebooks in minutes, on the data that is there
+  test [PYTEST OPTION]   every check: ruff, then pytest
+  study [NOTEBOOK ...]   run the committed notebooks in place, as they stand: hours where nothing is trained
+  cells NOTEBOOK [NAME=VALUE ...] [--until TAG]
+                         run a notebook's cells as plain Python: no Jupyter needed, works under torchrun
+  setup                  only make the environment, with what the checks need
+
+The first run makes .venv beside this file and installs requirements.txt into it; later runs find it there.
+--no-venv (or NO_VENV=1 in the environment) uses the Python that runs this file, as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+NOTEBOOKS = ["task1_sr.ipynb", "task2_classify.ipynb", "multi_learning.ipynb"]
+QUICK = ROOT / "results" / "quick"
+
+
+def make_environment(dev: bool) -> None:
+    """Make .venv where it is missing or broken, and install the requirements where they changed."""
+    if not python_version():
+        print(f"making {VENV}", flush=True)
+        options = ["--clear"] if importlib.util.find_spec("ensurepip") else ["--clear", "--without-pip"]
+        if (
+            (len(options) == 2 and not importlib.util.find_spec("pip"))
+            or subprocess.run([sys.executable, "-m", "venv", *options, str(VENV)]).returncode
+            or not python_version()
+        ):
+            sys.exit(
+                "run.py: this Python cannot make a virtual environment. On Debian and Ubuntu: `apt install"
+                " python3-venv`, then the same command again. Or use an environment of your own: --no-venv."
+            )
+    wanted = fingerprint(python_version(), dev)
+    stamp = VENV / "installed.json"
+    installed = read_json(stamp)
+    if wanted.items() <= installed.items():
+        return
+    requirements = list(wanted)[-1]
+    print(f"installing {requirements} into .venv (the first time fetches up to 3 GB)", flush=True)
+    pip = [str(VENV_PYTHON), "-m", "pip"]
+    if subprocess.run([*pip, "--version"], capture_output=True).returncode:
+        pip = [sys.executable, "-m", "pip", "--python", str(VENV_PYTHON)]
+    install = [*pip, "install", "--disable-pip-version-check", "-r", str(ROOT / requirements)]
+    if subprocess.run(install).returncode:
+        sys.exit(
+            f"run.py: installing {requirements} failed, see above. It needs a network, 6 GB of disk and a"
+            f" Python that torch supports (this is {wanted['python']}); the same command goes on from here."
+        )
+    if installed.get("python") != wanted["python"]:
+        installed = {}
+    stamp.write_text(json.dumps(installed | wanted), encoding="utf-8")
+
+
+def python_version() -> str:
+    """'3.11' of the environment's Python, '' where it is missing or does not run."""
+    command = [str(VENV_PYTHON), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return ""
+
+
+def fingerprint(version: str, dev: bool) -> dict[str, str]:
+    """What .venv must hold: a Python version, and each requirements file by its hash."""
+    files = ["requirements.txt", "requirements-dev.txt"][: 1 + dev]
+    return {"python": version} | {f: hashlib.sha256((ROOT / f).read_bytes()).hexdigest() for f in files}
+
+
+def read_json(path: Path) -> dict:
+    """The file's dict, {} where it is missing or unreadable."""
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def find_notebook(name: str) -> Path:
+    """A notebook by its path from here, or by its name beside this file."""
+    for path in (Path(name), ROOT / name):
+        if path.is_file():
+            return path.resolve()
+    there = ", ".join(sorted(p.name for p in ROOT.glob("*.ipynb"))) or "none"
+    sys.exit(f"run.py: no notebook {name}; there are: {there}.")
+
+
+def run_notebooks(names: list[str], folder: Path | None, parameters: dict | None) -> None:
+    """Execute notebooks in order, into copies in `folder` or, where that is None, in place."""
+    from notebooks import NotebookError, execute
+
+    for path in [find_notebook(name) for name in names]:
+        print(path.name, flush=True)
+        start = time.monotonic()
+        try:
+            execute(path, folder and folder / path.name, parameters)
+        except NotebookError as error:
+            sys.exit(f"run.py: {error}")
+        print(f"{path.name}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def quick(args: list[str]) -> int:
+    run_notebooks(args or NOTEBOOKS, QUICK / "notebooks", {"profile": "quick"})
+    print(f"\n{summarise(QUICK)}\n\nexecuted notebooks: {QUICK / 'notebooks'}\nfigures, weights: {QUICK}")
+    return 0
+
+
+def study(args: list[str]) -> int:
+    run_notebooks(args or NOTEBOOKS, None, None)
+    return 0
+
+
+def test(args: list[str]) -> int:
+    ruff = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT).returncode
+    if ruff:
+        print("ruff check failed, see above; the tests follow all the same", flush=True)
+    return subprocess.run([sys.executable, "-m", "pytest", *args], cwd=ROOT).returncode or ruff
+
+
+def cells(args: list[str]) -> int:
+    from notebooks import NotebookError, run_cells
+
+    until = None
+    if "--until" in args[:-1]:
+        at = args.index("--until")
+        until, args = args[at + 1], args[:at] + args[at + 2 :]
+    if not args or not all("=" in pair for pair in args[1:]):
+        return usage("cells takes a notebook, NAME=VALUE pairs, and --until TAG")
+    parameters = dict(pair.split("=", 1) for pair in args[1:])
+    for name, text in parameters.items():
+        with contextlib.suppress(ValueError, SyntaxError):  # a plain word stays text: profile=quick
+            parameters[name] = ast.literal_eval(text)
+    silent = os.environ.get("RANK", "0") != "0"  # of torchrun's processes the first alone speaks
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing if silent else sys.stdout):
+        try:
+            run_cells(find_notebook(args[0]), parameters, until)
+        except NotebookError as error:
+            sys.exit(f"run.py: {error}")
+    return 0
+
+
+def setup(args: list[str]) -> int:
+    print(f"ready: {sys.executable}")
+    return 0
+
+
+def summarise(folder: Path) -> str:
+    """The "summary" of each run.json one folder below, under the name of the data that it was obtained on.
+
+    A summary is {label: value}, or a list of such rows, which becomes a table.
+    """
+    parts = []
+    for path in sorted(folder.glob("*/run.json")):
+        run = read_json(path)
+        rows = run.get("summary")
+        if not rows:
+            continue
+        data = str((run.get("data") or {}).get("name", "unknown data"))
+        warning = "" if "cifar" in data.lower() else " - NOT CIFAR-10"
+        unfinished = "" if run.get("finished", True) else " (unfinished)"
+        if isinstance(rows, dict):
+            table = [[label, show(value)] for label, value in rows.items()]
+        else:
+            labels = list(dict.fromkeys(label for row in rows for label in row))
+            table = [labels, *([show(row.get(label, "")) for label in labels] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        parts.append(f"{path.parent.name}{unfinished}, on {data}{warning}")
+        for first, *others in table:
+            aligned = [value.rjust(width) for value, width in zip(others, widths[1:], strict=True)]
+            parts.append("  " + "  ".join([first.ljust(widths[0]), *aligned]))
+    return "\n".join(parts) or f"no summary in {folder}"
+
+
+def show(value: object) -> str:
+    """Two decimals, or four below one."""
+    return f"{value:.{4 if abs(value) < 1 else 2}f}" if isinstance(value, float) else str(value)
+
+
+def usage(problem: str) -> int:
+    print(f"{__doc__}\n{problem}", file=sys.stderr)
+    return 2
+
+
+COMMANDS = {"quick": quick, "test": test, "study": study, "cells": cells, "setup": setup}
+
+
+def main(argv: list[str]) -> int:
+    no_venv = "--no-venv" in argv or bool(os.environ.get("NO_VENV"))
+    name, *args = [arg for arg in argv if arg != "--no-venv"] or ["quick"]
+    if {"-h", "--help"} & {name, *args}:
+        print(__doc__)
+        return 0
+    if name not in COMMANDS:
+        return usage(f"unknown command {name!r}")
+    if sys.platform.startswith("linux"):
+        # glibc hands large blocks back after every step; page faults then cost 10-15 % in training
+        os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
+        os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(16 << 30))
+    if not no_venv and "RANK" not in os.environ:  # torchrun's processes must not install side by side
+        make_environment(dev=name in ("test", "setup"))
+        if Path(sys.prefix).resolve() != VENV.resolve():
+            command = [str(VENV_PYTHON), str(ROOT / "run.py"), "--no-venv", name, *args]
+            if os.name == "nt":  # execv would return to the shell before the work is done
+                return subprocess.run(command).returncode
+            os.execv(command[0], command)
+    sys.path.insert(0, str(ROOT))
+    return COMMANDS[name](args)
+
+
+if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a console that lacks a letter shows '?'
+    if sys.version_info < (3, 10):  # noqa: UP036
+        sys.exit(f"run.py: Python 3.10 or newer is needed, this is {sys.version.split()[0]}")
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ModuleNotFoundError as error:
+        sys.exit(f"run.py: {error.name} is not installed in {sys.executable}: install it, or drop --no-venv")
+    except KeyboardInterrupt:
+        print("\ninterrupted; run the same command again, it resumes", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,284 @@
+"""notebooks.py on tiny notebooks; the committed notebooks as they lie here; and the real ones, run small."""
+
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import run
+from notebooks import NotebookError, check, execute, run_cells
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMITTED = sorted(path.name for path in ROOT.glob("*.ipynb"))
+
+# settings small enough for one core and a minute, by notebook
+SMOKE_CHANGES: dict[str, dict] = {
+    "task1_sr.ipynb": {"num_epochs": 1},
+    "task2_classify.ipynb": {"num_epochs": 1},
+    "multi_learning.ipynb": {"num_epochs": 1},
+}
+
+
+def code(source: str, *tags: str, **fields):
+    return new_code_cell(source, metadata={"tags": list(tags)} if tags else {}, **fields)
+
+
+def write(path: Path, *cells) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=list(cells)), path)
+    return path
+
+
+def text_of(path: Path) -> list[str]:
+    """Each code cell's stdout."""
+    book = json.loads(path.read_text(encoding="utf-8"))
+    outputs = [cell["outputs"] for cell in book["cells"] if cell["cell_type"] == "code"]
+    return ["".join("".join(o["text"]) for o in cell if o.get("name") == "stdout") for cell in outputs]
+
+
+# --- execute ----------------------------------------------------------------------------------------------
+
+
+def test_execute_runs_here_injects_parameters_and_leaves_plain_text(tmp_path, capsys):
+    folder = tmp_path / "a b 超分辨率"
+    path = write(
+        folder / "sr 笔记.ipynb",
+        new_markdown_cell("# Title"),
+        code("profile = 'study'\nnum_epochs: int = 90", "parameters"),
+        code("import sys, os; print(profile, num_epochs, sys.executable, os.getcwd(), sep='\\n')"),
+        code(
+            "import sys\nfor i in range(3):\n    print(f'\\r{i * 50:>3}%', end='')\n    sys.stdout.flush()\n"
+            "print('\\rlong line\\rshort')\nprint('done')"
+        ),
+        code("import tqdm\nfor _ in tqdm.tqdm(range(4), file=sys.stdout, leave=False): pass"),
+        code("import matplotlib.pyplot as plt\nplt.plot([0, 1]);"),
+    )
+    before = path.read_bytes()
+    out = execute(path, tmp_path / "out" / "copy.ipynb", {"profile": "quick", "num_epochs": 2})
+    assert out == tmp_path / "out" / "copy.ipynb" and path.read_bytes() == before
+    assert [p.name for p in out.parent.iterdir()] == ["copy.ipynb"]
+    book = nbformat.read(out, as_version=4)
+    cells = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == [1, 2, 3, 4, 5, 6]
+    assert cells[1].source == "profile = 'quick'\nnum_epochs = 2"
+    assert cells[1].metadata.tags == ["injected-parameters"]
+    assert text_of(out)[2].splitlines() == ["quick", "2", sys.executable, str(folder)]
+    assert text_of(out)[3] == "shortline\ndone\n"
+    assert cells[4].outputs == []
+    assert "image/png" in cells[5].outputs[-1].data
+    assert not any("execution" in cell.metadata for cell in cells)
+    assert book.metadata.kernelspec == {"display_name": "Python 3", "language": "python", "name": "python3"}
+    assert "version" not in book.metadata.language_info and "widgets" not in book.metadata
+    assert [line[:8] for line in capsys.readouterr().out.splitlines()] == [f"  [ {i}/6]" for i in range(1, 7)]
+    assert any("injected-parameters" in finding for finding in check(out))
+
+
+def test_in_place_is_rewritten_whole_and_a_failure_changes_nothing(tmp_path):
+    path = write(tmp_path / "a.ipynb", code("n = 3", "parameters", execution_count=9), code("print(n)"))
+    with pytest.raises(NotebookError, match="runs in place without parameters"):
+        execute(path, None, {"n": 4})
+    assert execute(path) == path
+    assert text_of(path) == ["", "3\n"]
+    book = json.loads(path.read_text())
+    assert [cell["execution_count"] for cell in book["cells"]] == [1, 2] and len(book["cells"]) == 2
+    book["cells"][1]["source"] = "1 / 0"
+    path.write_text(json.dumps(book))
+    before = path.read_bytes()
+    with pytest.raises(NotebookError, match="The file is as it was"):
+        execute(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_cell_leaves_a_readable_copy(tmp_path, capsys):
+    path = write(
+        tmp_path / "a.ipynb", code("print('before')"), code("boats = 1\nboats / 0"), code("print('after')")
+    )
+    out = tmp_path / "out.ipynb"
+    with pytest.raises(NotebookError, match=r"a\.ipynb failed: code cell 2, ZeroDivisionError.*out\.ipynb"):
+        execute(path, out)
+    assert text_of(out) == ["before\n", "", ""]
+    said = capsys.readouterr().out
+    assert "----> 2 boats / 0" in said and "\x1b[" not in said
+
+
+def test_a_dead_kernel_and_a_slow_cell_are_told_in_a_sentence(tmp_path):
+    with pytest.raises(NotebookError, match="its Python process died"):
+        execute(write(tmp_path / "a.ipynb", code("import os; os._exit(9)")), tmp_path / "out.ipynb")
+    with pytest.raises(NotebookError, match="a cell took longer than 1 s"):
+        execute(
+            write(tmp_path / "b.ipynb", code("import time; time.sleep(60)")),
+            tmp_path / "out.ipynb",
+            timeout=1,
+        )
+
+
+def test_an_interrupted_cell_is_an_interrupt_here(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        execute(write(tmp_path / "a.ipynb", code("raise KeyboardInterrupt")), tmp_path / "out.ipynb")
+
+
+@pytest.mark.parametrize("runner", [lambda path, p: execute(path, path.with_name("out.ipynb"), p), run_cells])
+def test_parameters_are_refused_before_anything_runs(tmp_path, runner):
+    path = write(
+        tmp_path / "a.ipynb", code("raise SystemError"), code("profile, seed = 'study', 0", "parameters")
+    )
+    with pytest.raises(NotebookError, match=r"a\.ipynb has no parameter profil; it has profile, seed\."):
+        runner(path, {"profil": "quick", "seed": 1})
+    with pytest.raises(NotebookError, match=r"seed of a\.ipynb must be text, a number"):
+        runner(path, {"seed": object()})
+    with pytest.raises(NotebookError, match="has 0 cells tagged 'parameters'"):
+        runner(write(tmp_path / "b.ipynb", code("profile = 'study'")), {"profile": "quick"})
+    with pytest.raises(FileNotFoundError, match=r"No notebook at .*c\.ipynb"):
+        runner(tmp_path / "c.ipynb", {})
+    (tmp_path / "d.ipynb").write_text("{}")
+    with pytest.raises(NotebookError, match=r"d\.ipynb is not a notebook"):
+        runner(tmp_path / "d.ipynb", {})
+
+
+# --- run_cells --------------------------------------------------------------------------------------------
+
+
+def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "a b 超分辨率"
+    path = write(
+        folder / "a.ipynb",
+        new_markdown_cell("# Title"),
+        code("num_epochs, data_root = 90, 'DS'", "parameters"),
+        code("import helper_beside\nimport os\nhere = os.getcwd()\nnum_epochs"),
+        code("display(helper_beside.VALUE)\n'quiet';", "training"),
+        code("1 / 0"),
+    )
+    (folder / "helper_beside.py").write_text("VALUE = 7\n")
+    monkeypatch.chdir(tmp_path)
+    paths = list(sys.path)
+    names = run_cells(path, {"num_epochs": 2, "data_root": tmp_path}, until="training")
+    assert (names["num_epochs"], names["here"], names["data_root"]) == (2, str(folder), str(tmp_path))
+    assert capsys.readouterr().out == "2\n7\n"
+    assert Path.cwd() == tmp_path and sys.path == paths
+    with pytest.raises(NotebookError, match="no code cell tagged 'evaluation'"):
+        run_cells(path, until="evaluation")
+
+
+def test_run_cells_traceback_shows_the_cell(tmp_path):
+    path = write(tmp_path / "a.ipynb", code("n = 0", "parameters"), code("n = 1\nn / 0"))
+    with pytest.raises(ZeroDivisionError) as caught:
+        run_cells(path, {"n": 5})
+    last = caught.traceback[-1]
+    assert str(last.frame.code.raw.co_filename) == "a.ipynb cell 2" and last.lineno == 1
+
+
+def test_run_cells_draws_off_screen_and_closes_figures(tmp_path):
+    import matplotlib.pyplot as plt
+
+    run_cells(write(tmp_path / "a.ipynb", code("import matplotlib.pyplot as plt\nplt.figure()\nplt.show()")))
+    assert plt.get_fignums() == []
+
+
+# --- check ------------------------------------------------------------------------------------------------
+
+FIGURE = new_output("display_data", data={"image/png": "iVBORw0KGgo="})
+
+
+def clean_cells() -> list:
+    return [
+        new_markdown_cell("# Title\nA sentence."),
+        code("profile = 'study'", "parameters", execution_count=1),
+        code("draw()", execution_count=2, outputs=[FIGURE]),
+    ]
+
+
+def stream(text: str, name: str = "stdout"):
+    return new_output("stream", name=name, text=text)
+
+
+def test_check_finds_nothing_in_a_clean_notebook(tmp_path):
+    cells = clean_cells()
+    cells[2].outputs.append(stream("see https://host/home/x and ../root/x, results/tmp/x\n"))
+    assert check(write(tmp_path / "a.ipynb", *cells)) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "finding"),
+    {
+        "counts": (lambda c: c[2].update(execution_count=5), r"execution counts are \[1, 5\]"),
+        "not run": (lambda c: c[2].update(execution_count=None), r"execution counts are \[1, None\]"),
+        "title": (lambda c: c.pop(0), "not a markdown title"),
+        "no parameters": (lambda c: c[1].metadata.pop("tags"), "0 cells are tagged 'parameters'"),
+        "injected": (lambda c: c[2].metadata.update(tags=["injected-parameters"]), "run with other settings"),
+        "empty": (lambda c: c.append(new_markdown_cell(" ")), "cell 4 is empty"),
+        "magic": (lambda c: c[2].update(source="%matplotlib inline"), "code cell 2 is not plain Python"),
+        "shell": (lambda c: c[2].update(source="!pip install x"), "code cell 2 is not plain Python"),
+        "ipython": (lambda c: c[2].update(source="get_ipython()"), "calls get_ipython"),
+        "long": (lambda c: c[2].update(source="x = 1\n" * 26), "code cell 2 has 26 lines of code"),
+        "error": (lambda c: c[2].outputs.append(new_output("error", ename="OSError")), "an error: OSError"),
+        "stderr": (
+            lambda c: c[2].outputs.append(stream("UserWarning: x", "stderr")),
+            "stderr: 'UserWarning: x'",
+        ),
+        "no figure": (lambda c: c[2].update(outputs=[]), "no figure"),
+        "home": (lambda c: c[2].outputs.append(stream("saved to /home/eve/sr.pth")), "/home/eve/sr.pth"),
+        "temp": (lambda c: c[2].update(source="open('/tmp/x.pth')"), "one machine: /tmp/x.pth"),
+        "windows": (lambda c: c[2].outputs.append(stream(r"C:\Users\eve\sr.pth")), r"C:\\Users\\eve"),
+        "size": (lambda c: c[2].outputs.append(stream("x" * 1_600_000)), "1.6 MB, expected at most 1.5"),
+        "widget": (
+            lambda c: c[2].outputs.append(
+                new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}})
+            ),
+            "shows a widget",
+        ),
+    }.values(),
+)
+def test_check_finds_each_planted_fault_and_it_alone(tmp_path, fault, finding):
+    cells = clean_cells()
+    fault(cells)
+    findings = check(write(tmp_path / "a.ipynb", *cells))
+    assert len(findings) == 1, findings
+    assert pytest.raises(ValueError, match=finding).matches(ValueError(findings[0]))
+
+
+def test_check_finds_the_folder_it_lies_in_and_widget_state(tmp_path):
+    cells = clean_cells()
+    cells[2].outputs.append(stream(f"read {tmp_path}/DS"))
+    path = write(tmp_path / "a.ipynb", *cells)
+    book = json.loads(path.read_text())
+    book["metadata"]["widgets"] = {}
+    path.write_text(json.dumps(book))
+    findings = check(path)
+    assert "widget state in its metadata" in findings
+    assert any(str(tmp_path) in finding for finding in findings)
+
+
+# --- the real ones ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_notebook_is_clean(name):
+    assert check(ROOT / name) == []
+
+
+@pytest.fixture(scope="module")
+def smoke_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("smoke")
+    (folder / "no data").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", run.NOTEBOOKS
+)  # in this order: the last one builds on the runs of the others
+def test_notebook_runs_on_the_embedded_sample(name, smoke_folder):
+    if not (ROOT / name).is_file():
+        pytest.skip(f"{name} does not exist yet")
+    parameters = {
+        "profile": "quick",
+        "data_root": str(smoke_folder / "no data"),
+        "results_root": str(smoke_folder / "results"),
+        "changes": SMOKE_CHANGES[name],
+    }
+    out = execute(ROOT / name, smoke_folder / name, parameters, timeout=600)
+    outputs = [o for cell in nbformat.read(out, as_version=4).cells for o in cell.get("outputs", [])]
+    assert not [o.text for o in outputs if o.get("name") == "stderr"]
+    assert any(mime.startswith("image/") for o in outputs for mime in o.get("data", {}))
