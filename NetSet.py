@@ -133,6 +133,7 @@ def start_as_enlarger(sr: SRNet) -> None:
         for colour in range(3):
             sr.encoder.conv.weight[3 * k + colour, colour, 1, 1] = 1
             sr.encoder.conv.bias[3 * k + colour] = -threshold
+    sr.encoder.conv.weight[num_copies:] *= 0.1  # quiet at first, so that the optimiser's first steps spare the copy
     for conv in (sr.widen, sr.narrow):
         pass_through(conv)
     for block in sr.blocks:

@@ -100,7 +100,7 @@ def draw_pictures(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.rand
     luma = np.array([0.299, 0.587, 0.114], np.float32)
     paints = between(0, 1, 2, 1, 1, 3)
     paints = 0.8 * (paints - (paints * luma).sum(-1, keepdims=True)) + 0.15 * surroundings[:, None]
-    level, contrast = between(0.25, 0.65, 1, 1, 1), between(0.06, 0.28, 1, 1, 1)
+    level, contrast = between(0.25, 0.65, 1, 1, 1), between(0.02, 0.36, 1, 1, 1)
     paper_colour, ink_colour = paints[:, 0] + level - contrast, paints[:, 1] + level + contrast
     light = 1 + (between(-0.2, 0.2) * x / radius - between(0, 0.2) * y / radius)[..., None]
     figure = np.clip((paper_colour + ink * (ink_colour - paper_colour)) * light, 0, 1)

@@ -32,7 +32,10 @@ def _checked(sr_img, hr_img, channel, border, data_range, min_side=1) -> tuple[T
             raise ValueError(f"{name} must be a floating-point tensor, found {found}. Divide uint8 by 255.")
         if img.ndim != 4 or img.shape[1] not in ((3,) if channel == "y" else (1, 3)) or img.numel() == 0:
             shape = "(N, 3, H, W)" if channel == "y" else "(N, 3, H, W) or (N, 1, H, W)"
-            raise ValueError(f"{name} must be {shape} for channel {channel!r}, found {tuple(img.shape)}.")
+            hint = " One image goes in as img[None]." if img.ndim == 3 else ""
+            raise ValueError(
+                f"{name} must be {shape} for channel {channel!r}, found {tuple(img.shape)}.{hint}"
+            )
     if sr_img.shape != hr_img.shape:
         raise ValueError(
             f"sr_img and hr_img must have one shape, found {tuple(sr_img.shape)} and {tuple(hr_img.shape)}. "
@@ -49,8 +52,8 @@ def _checked(sr_img, hr_img, channel, border, data_range, min_side=1) -> tuple[T
         slack = RANGE_TOLERANCE * data_range
         if not (low >= -slack and high <= data_range + slack):
             raise ValueError(
-                f"{name} must be finite and in [0, {data_range:g}] (to {slack:g}), found {low:g} to {high:g}."
-                " Clamp it, or say its data_range."
+                f"{name} must be finite and in [0, {data_range:g}] (to {slack:g}), "
+                f"found {low:.4g} to {high:.4g}. Clamp it, or say its data_range."
             )
     inside = (..., slice(border, height - border), slice(border, width - border))
     return sr_img[inside], hr_img[inside]
@@ -68,7 +71,7 @@ def _planes(img: Tensor, channel: str, data_range: float) -> Tensor:
 
 def _budget(img: Tensor) -> int:
     """Values to work on at a time: copies that stay in a processor's cache, or keep a GPU busy."""
-    return 2**16 if img.device.type == "cpu" else 2**23
+    return 2**18 if img.device.type == "cpu" else 2**23
 
 
 @torch.no_grad()
@@ -80,7 +83,7 @@ def psnr(
     sr_img, hr_img: (N, 3, H, W) floating point in [0, data_range] (to a thousandth of it) -> (N,) float64.
     Grey images, (N, 1, H, W), pass with channel="rgb" and are compared as they are.
     channel: "rgb" takes the MSE over all three channels. "y" is the literature's luma, BT.601 in limited
-    range, (65.481 R + 128.553 G + 24.966 B + 16) / 255 for images in [0, 1], not rounded, against the same peak.
+    range, not rounded: (65.481 R + 128.553 G + 24.966 B + 16) / 255 for images in [0, 1], peak still 1.
     border: pixels shaved off each side first.
     The mean of the result is a data set's PSNR; the PSNR of a batch's pooled MSE is another, lower number.
     Raises ValueError for anything that is not such a pair of images.
@@ -128,8 +131,8 @@ def ssim(
     gauss = torch.signal.windows.gaussian(WINDOW_SIZE, std=WINDOW_SIGMA, dtype=torch.float64)
     identity = torch.eye(TILE, dtype=torch.float64)[:, None]
     band = F.conv1d(identity, (gauss / gauss.sum())[None, None])[:, 0].to(hr_img.device)
-    # Filtering is two products with this banded matrix, a strip of rows and a few images at a time. That is quick
-    # enough to afford float64, without which E[x²] - E[x]² loses the digits that make a flat area's SSIM.
+    # Filtering is two products with this banded matrix, a strip of rows and a few images at a time:
+    # quick enough to afford float64, without which E[x²] - E[x]² loses the digits that flat areas need.
     images = max(1, _budget(hr_img) // (hr_img.shape[1] * min(height, TILE) * width))
     values = []
     for pair in zip(sr_img.split(images), hr_img.split(images), strict=True):
@@ -212,9 +215,9 @@ def evaluate(
 ) -> dict[str, Tensor]:
     """PSNR and SSIM under a protocol of `PROTOCOLS`: {"psnr_db": (N,), "ssim": (N,)}, one value an image.
 
-    sr_img, hr_img: (N, 3, H, W). sr_img may leave [0, 1]: it is clamped and rounded to 8 bits first, as images
-    on disk are (`quantize`); hr_img is taken as it is. scale_factor sets the border where the protocol shaves
-    one. Errors as in `psnr`.
+    sr_img, hr_img: (N, 3, H, W). sr_img may leave [0, 1]: it is clamped and rounded to 8 bits first, as on
+    disk (`quantize`); hr_img is taken as it is. scale_factor is the border where the protocol shaves one.
+    Errors as in `psnr`.
     """
     rules, border = _protocol(protocol, scale_factor)
     sr_img = quantize(sr_img)
@@ -304,8 +307,8 @@ def paired_bootstrap(
 def mcnemar(correct_a: Tensor, correct_b: Tensor) -> float:
     """p value of "both classifiers are equally good" (McNemar 1947, exact, two-sided).
 
-    correct_a, correct_b: (N,) bool, on the same images. Only images that one alone gets right count; where there
-    is none, p is 1.0.
+    correct_a, correct_b: (N,) bool, on the same images. Only images that one alone gets right count; 1.0
+    where there is none.
     """
     from scipy.stats import binomtest  # comes with scikit-image, and takes long to import
 
@@ -317,8 +320,8 @@ def calibration_bins(probabilities: Tensor, labels: Tensor, num_bins: int = 15) 
     """The reliability curve's table: images grouped by their predicted class's probability (Guo et al. 2017).
 
     probabilities: (N, C), rows that sum to 1 (to 1e-3); labels: (N,) integers. Bins are equally wide, open
-    below and closed above. Returns (num_bins,) tensors: "low" and "high" (the edges), "count", "confidence" (mean
-    probability) and "accuracy", the last two nan where a bin is empty.
+    below and closed above. Returns (num_bins,) tensors: "low" and "high" (the edges), "count", "confidence"
+    (mean probability) and "accuracy", the last two nan where a bin is empty.
     """
     _check_scores(probabilities, labels, "probabilities")
     if num_bins < 1:

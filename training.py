@@ -194,8 +194,9 @@ def fit(
     batches   batches(generator) -> one epoch of dicts of tensors, first dimension N, on the model's device. All
               chance comes from the generator, which is seeded by (seed, epoch): that is what makes resuming exact.
     settings  num_epochs, steps_per_epoch, learning_rate, and optionally: optimizer ("adam", "adamw", "sgd"),
-              momentum, weight_decay, schedule ("constant", "step" with step_epochs and gamma, "one_cycle" with
-              warmup), ema_decay (0 = off; else the averaged weights are validated and kept), clip_norm, seed.
+              momentum, weight_decay, rate_factors ({"sr": 0.1}: a part of the model that learns more slowly), schedule
+              ("constant", "step" with step_epochs and gamma, "one_cycle" with warmup), ema_decay (0 = off; else the
+              averaged weights are validated and kept), clip_norm, seed.
               All entries, also those that only the notebook reads, are stored and compared on the next call.
     data      name and fingerprint of the training data, for run.json.
     validate  validate(model) -> {"psnr_db": ...} on validation data, after each epoch.
@@ -216,7 +217,8 @@ def fit(
     seed = settings.get("seed", 0)
     num_epochs, steps_per_epoch = settings["num_epochs"], settings["steps_per_epoch"]
     optimizer = make_optimizer(model, settings)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(settings))
+    rate_factor = schedule(settings)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor)
     averaged = AveragedModel(model, multi_avg_fn=_ema(settings["ema_decay"])) if settings.get("ema_decay") else None
     judged = averaged.module if averaged else model
     parallel = model
@@ -262,11 +264,11 @@ def fit(
             raise ValueError(f"settings say {steps_per_epoch} steps an epoch; batches() gave {step}.")
 
         epoch += 1
-        rates = scheduler.get_last_lr()
+        rate = settings["learning_rate"] * rate_factor(epoch * steps_per_epoch)
         scores = validate(judged.eval())
         seconds = seconds_before + time.perf_counter() - started
         rows.append(
-            {"epoch": epoch, "time_seconds": round(seconds, 1), "learning_rate": rates[0]}
+            {"epoch": epoch, "time_seconds": round(seconds, 1), "learning_rate": rate}
             | {f"{name}_train": float(value) / step for name, value in sums.items()}
             | {f"{name}_valid": float(value) for name, value in scores.items()}
         )
@@ -297,8 +299,13 @@ def fit(
 
 def make_optimizer(model: nn.Module, settings: Mapping) -> torch.optim.Optimizer:
     """The optimiser that the settings name, over the parameters that require gradients."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
     rate, decay = settings["learning_rate"], settings.get("weight_decay", 0.0)
+    groups: dict[float, list] = {}
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part = parameter_name.split(".")[0]
+            groups.setdefault(settings.get("rate_factors", {}).get(part, 1.0), []).append(parameter)
+    parameters = [{"params": group, "lr": rate * factor} for factor, group in groups.items()]
     name = settings.get("optimizer", "adam")
     if name == "adam":
         return torch.optim.Adam(parameters, rate, weight_decay=decay)

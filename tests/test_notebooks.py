@@ -16,9 +16,9 @@ COMMITTED = sorted(path.name for path in ROOT.glob("*.ipynb"))
 
 # settings small enough for one core and a minute, by notebook
 SMOKE_CHANGES: dict[str, dict] = {
-    "task1_sr.ipynb": {"num_epochs": 1},
-    "task2_classify.ipynb": {"num_epochs": 1},
-    "multi_learning.ipynb": {"num_epochs": 1},
+    "task1_sr.ipynb": {"num_epochs": 2, "steps_per_epoch": 3, "num_blocks": 1, "batch_size": 2, "crop_size": 32},
+    "task2_classify.ipynb": {"num_epochs": 2, "steps_per_epoch": 3, "num_channels": 8},
+    "multi_learning.ipynb": {"num_epochs": 2, "steps_per_epoch": 2, "batch_size": 16, "num_test": 100},
 }
 
 

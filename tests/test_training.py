@@ -228,3 +228,13 @@ def test_torchrun_trains_the_same_weights_on_one_and_two_processes(tmp_path, pro
     shared = training.load_weights(new_model(), tmp_path / "run" / "model.pth")
     for a, b in zip(alone.state_dict().values(), shared.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_rate_factors_slow_the_named_part_only():
+    pair = NetSet.MultiTaskNet(NetSet.SRNet(num_channels=64, num_blocks=0), new_model())
+    optimizer = training.make_optimizer(pair, {"learning_rate": 0.1, "optimizer": "sgd", "rate_factors": {"sr": 0.5}})
+    rates = {group["lr"]: sum(p.numel() for p in group["params"]) for group in optimizer.param_groups}
+    assert rates == {0.05: NetSet.count_parameters(pair.sr), 0.1: NetSet.count_parameters(pair.classifier)}
+    pair.sr.requires_grad_(False)
+    frozen = training.make_optimizer(pair, {"learning_rate": 0.1, "optimizer": "sgd"})
+    assert sum(p.numel() for g in frozen.param_groups for p in g["params"]) == NetSet.count_parameters(pair.classifier)
