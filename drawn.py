@@ -1,6 +1,6 @@
 """Ten classes of 32x32 pictures that the program draws itself, for where CIFAR-10 is absent.
 
-Five shapes, each striped or dotted, over crops of photographs. The pattern repeats every 3 to 4 pixels, so that
+Five shapes, each striped or dotted, over crops of photographs. The pattern repeats every 3 to 5 pixels, so that
 shrinking to 16x16 weakens it and does not erase it. `datasets.DrawnDataset` is the data set made of them.
 """
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ def draw_pictures(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.rand
         outline[rows] = radius[rows] * shape_distance(shape, x[rows] / radius[rows], y[rows] / radius[rows])
 
     # Nearly upright: with patterns at any angle, six quick epochs left the textures at chance level.
-    period = between(3, 4)  # in pixels
+    period = between(3, 5)  # in pixels
     u, v = (w / period + between(0, 1) for w in turned(x, y, between(-0.3, 0.3)))
     u, v = (period * np.abs(w - np.floor(w) - 0.5) for w in (u, v))  # pixels from the nearest line
     striped = (labels % 2 == 0)[:, None, None]
@@ -108,10 +108,10 @@ def draw_pictures(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.rand
     shadow = 0.45 * np.clip(0.6 - outline / 4, 0, 1)[..., None]
     picture = background * (1 - shadow)
     picture += coverage(outline) * (figure - picture)
-    # In half of the pictures a twig crosses in front.
+    # In most pictures a twig crosses in front.
     _, across = turned(x, y, between(-1.57, 1.57))
-    twig = coverage(np.abs(across + between(-9, 9)) - between(-2, 2))
+    twig = coverage(np.abs(across + between(-9, 9)) - between(-1, 2.5))
     picture += twig * (between(0, 0.8, 1, 1, 3) - picture)
     noise = rng.random(picture.shape, np.float32) - rng.random(picture.shape, np.float32)
-    picture += between(0, 0.08, 1, 1, 1) * noise
+    picture += between(0, 0.06, 1, 1, 1) * noise
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)

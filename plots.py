@@ -499,8 +499,8 @@ def predictions(images, labels, predicted, probabilities, classes: Sequence[str]
     if probabilities.ndim == 2:
         probabilities = probabilities[np.arange(len(predicted)), predicted]
     texts = [
-        f"✓ {classes[guess]} {100 * sure:.0f} %" if guess == truth
-        else f"✗ {classes[guess]} {100 * sure:.0f} %\ntruth: {classes[truth]}"
+        f"✓ {100 * sure:.0f} %\n{classes[guess]}" if guess == truth
+        else f"✗ {100 * sure:.0f} % {classes[guess]}\ntruth: {classes[truth]}"
         for guess, sure, truth in zip(predicted[:num], probabilities[:num], labels[:num], strict=True)
     ]
     return picture_grid(images[:num], texts, 7, title)

@@ -327,7 +327,7 @@ def test_predictions_mark_right_and_wrong_by_sign_text_and_colour(full):
     table = torch.tensor([[0.91, 0.05, 0.04], [0.3, 0.06, 0.64], [0.2, 0.5, 0.3]])
     guesses = torch.tensor([0, 2, 1])
     fig = rendered(plots.predictions(pictures(), [0, 1, 1], guesses, table if full else sure, CLASSES, num=2))
-    assert texts(fig) == ["✓ cat 91 %", "✗ frog 64 %\ntruth: dog"]
+    assert texts(fig) == ["✓ 91 %\ncat", "✗ 64 % frog\ntruth: dog"]
     assert [ax.title.get_color() for ax in fig.axes] == [plots.GOOD, plots.BAD]
     assert [to_hex(ax.spines["top"].get_edgecolor()).upper() for ax in fig.axes] == [plots.GOOD, plots.BAD]
 
