@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-PHOTO_DPI = 120
+PHOTO_DPI = 110
 WIDTH = 9.6  # of a full-width figure; shown at 96 pixels an inch it fills a notebook's column
 INK, MUTED, LIGHT = "#222222", "#6B7075", "#DADDE0"
 GOOD, BAD, MARK = "#00795C", "#B8400A", "#FFC20A"
@@ -96,7 +96,7 @@ def show(fig: Figure, name: str | None = None, folder: str | Path | None = None,
     pyplot.close(fig)
     if os.environ.get("RANK", "0") != "0":
         return
-    suffix, options = ("jpg", {"quality": 82, "optimize": True}) if photo else ("png", {"optimize": True})
+    suffix, options = ("jpg", {"quality": 80, "optimize": True}) if photo else ("png", {"optimize": True})
     buffer = io.BytesIO()
     # Without the version of matplotlib in it, the same figure gives the same bytes.
     metadata = None if photo else {"Software": None}

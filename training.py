@@ -8,7 +8,6 @@ goes on where it stopped, to the weights that an uninterrupted run gives; on a f
 Under torchrun every process draws the same batch and takes its share, so any number of processes does the same steps:
     torchrun --standalone --nproc_per_node 8 -m IPython task1_sr.ipynb
 """
-import contextlib
 import json
 import math
 import os
@@ -29,6 +28,7 @@ from tqdm import tqdm
 
 PROFILES = ("quick", "study", "seed")
 Batch = Mapping[str, Tensor]
+DELETE = "Delete the folder to train again."
 
 
 # --- settings and devices ---------------------------------------------------------------------------------------
@@ -113,6 +113,21 @@ class Run:
             write_json(self.folder / "run.json", self.info)
 
 
+def _read_info(folder: Path) -> dict | None:
+    """run.json as a dict with at least "finished", "settings" and "data"; None where there is none."""
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"finished", "settings", "data"} - set(info)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not whole ({error}). {DELETE}") from error
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}. {DELETE}")
+    return info
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then move it into place: a reader sees the old file or the new one."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -133,16 +148,13 @@ def write_json(path: Path, content: dict) -> None:
 def read_run(folder: str | Path) -> Run | None:
     """The finished run in a folder, or None where there is none. A damaged one raises ValueError."""
     folder = Path(folder)
-    if not (folder / "run.json").exists():
+    info = _read_info(folder)
+    if info is None or not info["finished"]:
         return None
     try:
-        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if not info["finished"]:
-            return None
-        history = pd.read_csv(folder / "history.csv")
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ValueError(f"The run in {folder} cannot be read ({error}). Delete the folder and train again.") from error
-    return Run(folder, info, history)
+        return Run(folder, info, pd.read_csv(folder / "history.csv"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{folder / 'history.csv'} cannot be read ({error}). {DELETE}") from error
 
 
 def read_tensors(path: str | Path) -> dict:
@@ -209,6 +221,8 @@ def fit(
     device = next(model.parameters()).device
     identity = {"settings": _plain(settings), "data": _plain(data)}
     finished = _matching_run(folder, identity, restart_on_change)
+    if dist.is_initialized():
+        dist.barrier()  # nobody looks for a checkpoint before the first process has cleared an old one away
     if finished:
         load_weights(model, folder / "model.pth")
         print(f"{folder}: finished run found, trained on {finished.info['data']['name']}; nothing to train.")
@@ -402,9 +416,9 @@ def _matching_run(folder: Path, identity: dict, restart_on_change: bool) -> Run 
 
     Other data than a finished run's is said, not refused: shipped weights are shown on whatever pictures there are.
     """
-    if not (folder / "run.json").exists():
+    stored = _read_info(folder)
+    if stored is None:
         return None
-    stored = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     changed = [
         f"{name} {stored['settings'].get(name)!r} -> {identity['settings'].get(name)!r}"
         for name in sorted(stored["settings"].keys() | identity["settings"].keys())
@@ -413,9 +427,9 @@ def _matching_run(folder: Path, identity: dict, restart_on_change: bool) -> Run 
     other_data = stored["data"] != identity["data"]
     if restart_on_change and (changed or other_data):
         print(f"{folder} held a run with other {'settings' if changed else 'data'}; training afresh.")
-        with contextlib.suppress(FileNotFoundError):
+        if process_rank() == 0:
+            (folder / "checkpoint.pth").unlink(missing_ok=True)
             (folder / "run.json").unlink()
-        (folder / "checkpoint.pth").unlink(missing_ok=True)
         return None
     if changed:
         raise ValueError(

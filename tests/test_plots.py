@@ -124,7 +124,7 @@ def test_show_saves_and_displays_the_same_bytes(tmp_path, notebook, capsys, phot
     assert list(data) == [f"image/{kind.lower()}"]
     assert metadata[f"image/{kind.lower()}"]["width"] == round(96 * fig.get_figwidth())
     with Image.open(io.BytesIO(content)) as image:
-        assert image.format == kind and image.width > 1.2 * 96 * fig.get_figwidth()
+        assert image.format == kind and image.width > 1.1 * 96 * fig.get_figwidth()
     assert capsys.readouterr().out == ""
 
 

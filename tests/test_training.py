@@ -141,8 +141,29 @@ def test_damaged_and_foreign_weights_are_named(tmp_path):
     with pytest.raises(ValueError, match="not a whole file of weights"):
         training.read_tensors(tmp_path / "code.pth")
     (tmp_path / "run" / "run.json").write_text('{"finished": tr')
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match=r"run.json is not whole.*Delete the folder"):
         training.read_run(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"run.json is not whole.*Delete the folder"):
+        fit(tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text('{"finished": true}')
+    with pytest.raises(ValueError, match="lacks data, settings"):
+        training.read_run(tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_named_and_nothing_is_overwritten(tmp_path):
+    def stops(generator):
+        yield from batches(generator)
+        if (tmp_path / "checkpoint.pth").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, batches=stops)
+    half = (tmp_path / "checkpoint.pth").read_bytes()[:5000]
+    (tmp_path / "checkpoint.pth").write_bytes(half)
+    weights = (tmp_path / "model.pth").read_bytes()
+    with pytest.raises(ValueError, match=r"checkpoint.pth is not a whole file of weights"):
+        fit(tmp_path)
+    assert (tmp_path / "model.pth").read_bytes() == weights
 
 
 def test_float16_weights_are_widened(tmp_path):
