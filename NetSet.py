@@ -101,7 +101,8 @@ class SRNet(nn.Module):
         features = self.blocks(features)
         features = F.relu(self.narrow(features))
         features = self.upsample(features)
-        return torch.sigmoid(self.to_rgb(features))
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 has fewer levels than a picture
+            return torch.sigmoid(self.to_rgb(features.float()))
 
 
 @torch.no_grad()

@@ -371,6 +371,7 @@ class DIV2KDataset(torch.utils.data.Dataset):
     follows. LR pixels equal, byte for byte, the same place cut from the whole image shrunken by `imresize`.
 
     Give `root` (a folder) or `images` (uint8 (3, H, W) tensors, with `names`). `to(device)` moves the pixels.
+    `max_images` takes the first ones by name only, where all would be too many for the memory.
     Raises ValueError on an image smaller than the crop, or when the pixels exceed `max_gigabytes`.
     """
 
@@ -384,12 +385,16 @@ class DIV2KDataset(torch.utils.data.Dataset):
         images: Sequence[Tensor] | None = None,
         names: Sequence[str] | None = None,
         name: str | None = None,
+        max_images: int | None = None,
         max_gigabytes: float = 12,
     ):
         self.crop_size, self.scale_factor, self.augment = int(crop_size), _whole(scale_factor), augment
         if crop_size < 1 or crop_size % scale_factor:
             raise ValueError(f"crop_size {crop_size} is no multiple of scale_factor {scale_factor}")
         sources, self.names, self.name = _sources(root, images, names, name)
+        if max_images is not None and max_images < len(sources):
+            sources, self.names = sources[:max_images], self.names[:max_images]
+            self.name = f"{self.name}, first {max_images} images"
         with ThreadPoolExecutor() as pool:
             sizes = list(pool.map(_image_size, sources))
         for image_name, (height, width) in zip(self.names, sizes, strict=True):
@@ -793,12 +798,13 @@ def find_classification(
 
 
 def find_sr_train(
-    root: str | Path = "DS", crop_size: int = 128, scale_factor: int = 2, augment: bool = True
+    root: str | Path = "DS", crop_size: int = 128, scale_factor: int = 2, augment: bool = True,
+    max_images: int | None = None,
 ) -> DIV2KDataset:
     """Training crops: DIV2K/train, else CID22/train, else photographs inside scikit-image (see `.name`)."""
     for folder in (Path(root) / "DIV2K" / "train", Path(root) / "CID22" / "train"):
         if folder.is_dir():
-            return DIV2KDataset(folder, crop_size, scale_factor, augment)
+            return DIV2KDataset(folder, crop_size, scale_factor, augment, max_images=max_images)
     images, names = embedded_photographs("train")
     extra = {"images": images, "names": names, "name": PHOTOGRAPHS_NAME}
     return DIV2KDataset(None, crop_size, scale_factor, augment, **extra)

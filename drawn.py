@@ -88,7 +88,7 @@ def draw_pictures(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.rand
         rows = labels // 2 == i
         outline[rows] = radius[rows] * shape_distance(shape, x[rows] / radius[rows], y[rows] / radius[rows])
 
-    # Nearly upright: with patterns at any angle, six quick epochs left the textures at chance level.
+    # Nearly upright: patterns at any angle are not learnt in the few steps of the quick profile.
     period = between(3, 5)  # in pixels
     u, v = (w / period + between(0, 1) for w in turned(x, y, between(-0.3, 0.3)))
     u, v = (period * np.abs(w - np.floor(w) - 0.5) for w in (u, v))  # pixels from the nearest line

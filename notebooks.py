@@ -269,7 +269,9 @@ def _run_source(source: str, title: str, namespace: dict[str, Any]) -> None:
         last = [body.pop()]
     exec(compile(ast.Module(body, []), title, "exec"), namespace)
     if last:
-        exec(compile(ast.Interactive(last), title, "single"), namespace)
+        value = eval(compile(ast.Expression(last[0].value), title, "eval"), namespace)
+        if value is not None:
+            print(value.to_string() if hasattr(value, "to_string") else repr(value))  # tables as text
 
 
 def _say_failure(book: Any, message: str) -> str:

@@ -167,8 +167,9 @@ def summarise(folder: Path) -> str:
         rows = run.get("summary")
         if not rows:
             continue
-        data = str((run.get("data") or {}).get("name", "unknown data"))
-        warning = "" if "cifar" in data.lower() else " - NOT CIFAR-10"
+        trained_on = (run.get("data") or {}).get("name", "unknown data")
+        tested_on = run.get("test_data", trained_on)
+        data = ", ".join(tested_on) if isinstance(tested_on, list) else tested_on
         unfinished = "" if run.get("finished", True) else " (unfinished)"
         if isinstance(rows, dict):
             table = [[label, show(value)] for label, value in rows.items()]
@@ -176,7 +177,7 @@ def summarise(folder: Path) -> str:
             labels = list(dict.fromkeys(label for row in rows for label in row))
             table = [labels, *([show(row.get(label, "")) for label in labels] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        parts.append(f"{path.parent.name}{unfinished}, on {data}{warning}")
+        parts.append(f"{path.parent.name}{unfinished}, on {data} (trained on {trained_on})")
         for first, *others in table:
             aligned = [value.rjust(width) for value, width in zip(others, widths[1:], strict=True)]
             parts.append("  " + "  ".join([first.ljust(widths[0]), *aligned]))
@@ -184,7 +185,9 @@ def summarise(folder: Path) -> str:
 
 
 def show(value: object) -> str:
-    """Two decimals, or four below one."""
+    """Two decimals, or four below one; a dash for what has no value."""
+    if value is None:
+        return "-"
     return f"{value:.{4 if abs(value) < 1 else 2}f}" if isinstance(value, float) else str(value)
 
 

@@ -8,6 +8,7 @@ goes on where it stopped, to the weights that an uninterrupted run gives; on a f
 Under torchrun every process draws the same batch and takes its share, so any number of processes does the same steps:
     torchrun --standalone --nproc_per_node 8 -m IPython task1_sr.ipynb
 """
+import hashlib
 import json
 import math
 import os
@@ -69,7 +70,7 @@ def start(seed: int = 0) -> torch.device:
     if use_cuda:
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
-    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+    if dist.is_torchelastic_launched() and not dist.is_initialized():
         dist.init_process_group("nccl" if use_cuda else "gloo")
     if process_rank() != 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open for the life of the process
@@ -116,16 +117,21 @@ class Run:
 def _read_info(folder: Path) -> dict | None:
     """run.json as a dict with at least "finished", "settings" and "data"; None where there is none."""
     path = folder / "run.json"
-    if not path.exists():
-        return None
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         missing = {"finished", "settings", "data"} - set(info)
+    except FileNotFoundError:
+        return None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is not whole ({error}). {DELETE}") from error
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}. {DELETE}")
     return info
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """The first 16 characters of a file's SHA-256."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -141,7 +147,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
@@ -226,19 +232,23 @@ def fit(
     if finished:
         load_weights(model, folder / "model.pth")
         print(f"{folder}: finished run found, trained on {finished.info['data']['name']}; nothing to train.")
+        if finished.info["data"] != identity["data"]:
+            print(f"  (it was given {finished.info['data']}; here there would be {identity['data']})")
         return finished
 
+    model.to(memory_format=torch.channels_last)
     seed = settings.get("seed", 0)
     num_epochs, steps_per_epoch = settings["num_epochs"], settings["steps_per_epoch"]
+    if num_epochs < 1 or steps_per_epoch < 1:
+        raise ValueError(f"num_epochs and steps_per_epoch must be 1 or more; got {num_epochs} and {steps_per_epoch}.")
     optimizer = make_optimizer(model, settings)
     rate_factor = schedule(settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor)
-    averaged = AveragedModel(model, multi_avg_fn=_ema(settings["ema_decay"])) if settings.get("ema_decay") else None
+    averaged = AveragedModel(model) if settings.get("ema_decay") else None
     judged = averaged.module if averaged else model
     parallel = model
     if process_count() > 1:
         parallel = nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
-    model.to(memory_format=torch.channels_last)
 
     epoch, rows, best_value, seconds_before = _resume(folder, identity, model, averaged, optimizer, scheduler)
     info = {"finished": False, **identity, "environment": environment(device), "processes": process_count()}
@@ -266,6 +276,10 @@ def fit(
             optimizer.step()
             scheduler.step()
             if averaged:
+                # a decay that rises with the number of steps soon forgets the start
+                steps_averaged = int(averaged.n_averaged)
+                decay = min(settings["ema_decay"], (1 + steps_averaged) / (10 + steps_averaged))
+                averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
                 averaged.update_parameters(model)
 
             for name, value in {"loss": total, **parts}.items():
@@ -274,8 +288,8 @@ def fit(
                 _require_finite(sums["loss"], folder, epoch, bar)
                 bar.set_postfix_str(f"epoch {epoch + 1}/{num_epochs}, loss {sums['loss'].item() / step:.4f}")
             bar.update()
-        if step != steps_per_epoch:
-            raise ValueError(f"settings say {steps_per_epoch} steps an epoch; batches() gave {step}.")
+        if not sums or step != steps_per_epoch:
+            raise ValueError(f"settings say {steps_per_epoch} steps an epoch; batches() gave {step if sums else 0}.")
 
         epoch += 1
         rate = settings["learning_rate"] * rate_factor(epoch * steps_per_epoch)
@@ -373,16 +387,6 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor |
 def _plain(mapping: Mapping) -> dict:
     """As JSON will give it back, so that stored and present settings compare equal."""
     return json.loads(json.dumps(dict(mapping)))
-
-
-def _ema(decay: float) -> Callable:
-    """Exponential moving average whose decay rises with the number of steps, so that the start is soon forgotten."""
-
-    def update(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
-        steps = int(num_averaged)
-        get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(averaged, current, num_averaged)
-
-    return update
 
 
 def _share(batch: Batch) -> tuple[Batch, float]:

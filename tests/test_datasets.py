@@ -853,3 +853,11 @@ def test_command_line_help_and_errors(capsys):
         with pytest.raises(SystemExit, match="2"):
             datasets.main(wrong)
         assert "set14" in capsys.readouterr().err or wrong == ["upload"]
+
+
+def test_max_images_takes_the_first_by_name_and_says_so():
+    images = [random_image(32, 32) for _ in range(4)]
+    some = datasets.DIV2KDataset(None, 8, 2, images=images, names=list("abcd"), name="four", max_images=3)
+    assert len(some) == 3 and some.names == ["a", "b", "c"] and some.name == "four, first 3 images"
+    alike = datasets.DIV2KDataset(None, 8, 2, images=images, names=list("abcd"), name="four", max_images=9)
+    assert len(alike) == 4 and alike.name == "four"

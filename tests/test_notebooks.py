@@ -254,6 +254,10 @@ def test_check_finds_the_folder_it_lies_in_and_widget_state(tmp_path):
 # --- the real ones ----------------------------------------------------------------------------------------
 
 
+def test_the_main_notebooks_are_there():
+    assert set(run.NOTEBOOKS) <= set(COMMITTED)
+
+
 @pytest.mark.parametrize("name", COMMITTED)
 def test_committed_notebook_is_clean(name):
     assert check(ROOT / name) == []
@@ -270,8 +274,6 @@ def smoke_folder(tmp_path_factory) -> Path:
     "name", run.NOTEBOOKS
 )  # in this order: the last one builds on the runs of the others
 def test_notebook_runs_on_the_embedded_sample(name, smoke_folder):
-    if not (ROOT / name).is_file():
-        pytest.skip(f"{name} does not exist yet")
     parameters = {
         "profile": "quick",
         "data_root": str(smoke_folder / "no data"),

@@ -183,6 +183,7 @@ def test_summary_shows_data_tables_and_unfinished_runs(tmp_path):
         "sr": {
             "finished": False,
             "data": {"name": "embedded sample"},
+            "test_data": ["Set5 (5 images)", "Set14 (14 images)"],
             "summary": {"PSNR (dB)": 30.0, "SSIM": 0.91},
         },
         "no summary": {"finished": True},
@@ -193,11 +194,11 @@ def test_summary_shows_data_tables_and_unfinished_runs(tmp_path):
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "run.json").write_text('{"summary": ')
     assert run.summarise(tmp_path).splitlines() == [
-        "joint, on CIFAR-10",
+        "joint, on CIFAR-10 (trained on CIFAR-10)",
         "  rung         accuracy  psnr_db      n",
         "  clean 32x32    0.9000                ",
         "  joint                    28.13  10000",
-        "sr (unfinished), on embedded sample - NOT CIFAR-10",
+        "sr (unfinished), on Set5 (5 images), Set14 (14 images) (trained on embedded sample)",
         "  PSNR (dB)   30.00",
         "  SSIM       0.9100",
     ]
