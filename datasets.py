@@ -579,7 +579,24 @@ _CIFAR10_FOLDERS = ("cifar-10-batches-bin", "cifar-10-batches-py")
 _CIFAR10_HELP = "delete it and run `python datasets.py download cifar10`"
 
 
-class CIFAR10Dataset(torch.utils.data.Dataset):
+class LabelledImages(torch.utils.data.Dataset):
+    """What the ten-class sets share: `images` uint8 (N, 3, 32, 32) and `labels` int64 (N,), both in memory."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return to_float(self.images[index]), int(self.labels[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return _fingerprint([self.images, self.labels])
+
+
+class CIFAR10Dataset(LabelledImages):
     """CIFAR-10 in memory (Krizhevsky 2009): `images` uint8 (N, 3, 32, 32), `labels` int64 (N,) in 0..9.
 
     50,000 training or 10,000 test images, from cifar-10-batches-bin or cifar-10-batches-py in `root`, in
@@ -606,16 +623,6 @@ class CIFAR10Dataset(torch.utils.data.Dataset):
                 raise ValueError(f"{file} has labels outside 0..9: {_CIFAR10_HELP}")
         self.images = torch.from_numpy(images).view(-1, 3, 32, 32)
         self.labels = torch.from_numpy(labels).view(-1)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return to_float(self.images[index]), int(self.labels[index])
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return _fingerprint([self.images, self.labels])
 
 
 def _cifar10_folder(root: Path) -> Path | None:
@@ -676,7 +683,7 @@ def _read_python_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 DRAWN_BACKGROUNDS = {"train": ("astronaut.png", "coffee.png"), "test": ("chelsea.png", "motorcycle_left.png")}
 
 
-class DrawnDataset(torch.utils.data.Dataset):
+class DrawnDataset(LabelledImages):
     """Ten balanced classes of 32x32 pictures drawn by this program (drawn.py), where CIFAR-10 is absent.
 
     The attributes of CIFAR10Dataset. Made in seconds from `seed`, the same on every machine; training and test
@@ -698,17 +705,6 @@ class DrawnDataset(torch.utils.data.Dataset):
         labels = rng.permutation(np.arange(size) % 10)
         self.images = torch.from_numpy(drawn.draw_pictures(labels, photos, rng)).permute(0, 3, 1, 2).contiguous()
         self.labels = torch.from_numpy(labels.astype(np.int64))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return to_float(self.images[index]), int(self.labels[index])
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return _fingerprint([self.images, self.labels])
-
 
 # --- batches of labelled images -----------------------------------------------------------------------------
 

@@ -172,7 +172,7 @@ def test_snippets_name_what_the_modules_hold(edition):
 def test_snippet_enlarges_and_classifies(tmp_path, monkeypatch, capsys):
     """Run with untrained weights of the quick sizes; without data, so the class names are handed in."""
     code = "".join(blocks("README.md", "python"))
-    sr, classifier = NetSet.SRNet(num_channels=64, num_blocks=4), NetSet.ClassifyNet(num_channels=32)
+    sr, classifier = NetSet.SRNet(num_channels=64, num_blocks=2), NetSet.ClassifyNet(num_channels=32)
     model = NetSet.MultiTaskNet(sr, classifier)
     for run_name, network in {"task1": sr, "multi/joint": model}.items():
         folder = tmp_path / "results" / "quick" / run_name
