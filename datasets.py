@@ -706,6 +706,7 @@ class DrawnDataset(LabelledImages):
         self.images = torch.from_numpy(drawn.draw_pictures(labels, photos, rng)).permute(0, 3, 1, 2).contiguous()
         self.labels = torch.from_numpy(labels.astype(np.int64))
 
+
 # --- batches of labelled images -----------------------------------------------------------------------------
 
 
