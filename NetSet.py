@@ -4,6 +4,8 @@ Images enter and leave as RGB float32 in [0, 1], (N, 3, H, W); `Normalize` alone
 classifier's side. Layers follow seed 000; what differs from it is the start (`initialise`, `start_as_enlarger`),
 because without batch norm the framework's default start stands still for several epochs.
 """
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -94,6 +96,12 @@ class SRNet(nn.Module):
         initialise(self, "kaiming" if start == "enlarger" else start)
         if start == "enlarger":
             start_as_enlarger(self)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping, **others) -> "SRNet":
+        """The network that a run's settings describe, to be filled with its weights."""
+        names = ("scale_factor", "num_channels", "num_blocks")
+        return cls(**{name: settings[name] for name in names}, **others)
 
     def forward(self, lr_img: Tensor) -> Tensor:
         features = self.encoder(lr_img)
@@ -219,12 +227,20 @@ class ClassifyNet(nn.Module):
         if start == "kaiming":
             nn.init.zeros_(self.linear[-1].weight)  # no opinion at first: the loss starts at ln(num_classes)
 
-    def forward(self, img: Tensor) -> Tensor:
+    @classmethod
+    def from_settings(cls, settings: Mapping, **others) -> "ClassifyNet":
+        """The network that a run's settings describe, to be filled with its weights."""
+        return cls(num_channels=settings["num_channels"], dropout=settings["dropout"], **others)
+
+    def extract(self, img: Tensor) -> Tensor:
+        """What the last convolution sees: (N, 3, 32, 32) in [0, 1] -> (N, 128, 4, 4) features, >= 0."""
         if img.ndim != 4 or img.shape[1:] != (3, 32, 32):
             raise ValueError(f"ClassifyNet expects (N, 3, 32, 32); got {tuple(img.shape)}. Resize or enlarge first.")
         features = self.encoder(self.normalize(img))
-        features = self.features(features)
-        return self.linear(features)
+        return self.features(features)
+
+    def forward(self, img: Tensor) -> Tensor:
+        return self.linear(self.extract(img))
 
 
 class MultiTaskNet(nn.Module):

@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
@@ -250,6 +251,48 @@ def grey(img: Tensor) -> Tensor:
     _check_images(img, "grey")
     red, green, blue = (to_float(img) if img.dtype == torch.uint8 else img).split(1, -3)
     return _like(img, 0.299 * red + 0.587 * green + 0.114 * blue).expand(img.shape).contiguous()
+
+
+def blur(img: Tensor, sigma: float = 1.0) -> Tensor:
+    """Gaussian blur of standard deviation `sigma` pixels: (N, 3, H, W) -> same shape and dtype. By torchvision."""
+    from torchvision.transforms.v2.functional import gaussian_blur
+
+    _check_images(img, "blur")
+    return gaussian_blur(img, 2 * math.ceil(3 * sigma) + 1, sigma)
+
+
+def jpeg(img: Tensor, quality: int = 50) -> Tensor:
+    """Through JPEG and back: uint8 (N, 3, H, W) -> same shape. Quality 1 to 100, colour at half resolution."""
+    from torchvision.transforms.v2.functional import jpeg as through_jpeg
+
+    _check_images(img, "jpeg")
+    if img.dtype != torch.uint8 or img.dim() != 4:
+        raise ValueError(f"jpeg expects uint8 (N, 3, H, W), found {tuple(img.shape)} of {img.dtype}")
+    return torch.stack([through_jpeg(one.cpu(), quality) for one in img]).to(img.device)
+
+
+def degradations(side: int = 16) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Nine ways for a picture to become small, by name: uint8 (N, 3, 2s, 2s) -> uint8 (N, 3, s, s), s = `side`.
+
+    The first is what the study trains on. Two shrink further and enlarge again to `side` by bicubic interpolation;
+    three shrink with another kernel; three damage the picture besides. Noise is the same at every call.
+    """
+    half = Fuzz(scale_factor=2)
+
+    def resized(img: Tensor, mode: str, size: int = side) -> Tensor:
+        return to_uint8(F.interpolate(to_float(img), size=(size, size), mode=mode))
+
+    return {
+        "bicubic ×2": half,
+        "bicubic ×3": lambda img: resized(imresize(img, 1 / 3), "bicubic"),
+        "bicubic ×4": lambda img: resized(imresize(img, 1 / 4), "bicubic"),
+        "area ×2": lambda img: resized(img, "area"),
+        "nearest ×2": lambda img: img[..., ::2, ::2].contiguous(),
+        "bicubic ×2, no antialias": lambda img: resized(img, "bicubic"),
+        "blur σ 1, ×2": lambda img: half(blur(img, 1.0)),
+        "×2, noise σ 0.05": lambda img: GaussianNoise(0.05)(half(img), torch.Generator().manual_seed(0)),
+        "×2, JPEG 50": lambda img: jpeg(half(img), 50),
+    }
 
 
 # --- image files --------------------------------------------------------------------------------------------
@@ -780,6 +823,11 @@ def centre_crops(test_set: "SRTestSet", size: int) -> tuple[Tensor, Tensor]:
 
 
 # --- which data there is: the real set where DS/ holds it, else what is embedded ----------------------------
+
+
+def is_there(name: str, root: str | Path = "DS") -> bool:
+    """Whether `root` holds the real data set: "CIFAR10", or a folder such as "Set14"."""
+    return _cifar10_folder(Path(root)) is not None if name == "CIFAR10" else (Path(root) / name).is_dir()
 
 
 def find_classification(

@@ -55,6 +55,22 @@ def choose(profile: str, changes: Mapping | None = None, **table: tuple) -> Sett
     return Settings({name: row[column] for name, row in table.items()} | dict(changes or {}))
 
 
+def pick_profile(profile: str, folder: str | Path, data_is_there: bool) -> str:
+    """"auto" becomes "study" where its finished run lies in `folder` and its data is there, else "quick"; says why.
+
+    Any other profile is returned as it is.
+    """
+    if profile != "auto":
+        return profile
+    shipped = read_run(folder) is not None
+    if shipped and data_is_there:
+        print(f"Profile study: its finished run is in {folder}, and its data is here.")
+        return "study"
+    reason = f"no finished study run is in {folder}" if not shipped else "the study's data is not here"
+    print(f"Profile quick, because {reason}: a short run, whose figures are not the study's.")
+    return "quick"
+
+
 def run_folder(results_root: str | Path, profile: str, task: str) -> Path:
     """Where a task's run lies: results/task (study), results/quick/task, results/seed/task."""
     return Path(results_root) / task if profile == "study" else Path(results_root) / profile / task
@@ -88,6 +104,16 @@ def environment(device: torch.device) -> dict[str, str]:
     return {"Python": platform.python_version(), "torch": torch.__version__, "device": hardware}
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16: CUDA, and CPUs with AVX512-BF16 or AMX (Intel from 2020, AMD
+    from 2022). There a step takes about half the time; on other CPUs, where it is emulated, twice the time.
+    """
+    if device.type != "cpu":
+        return True
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def process_rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
@@ -107,6 +133,10 @@ class Run:
     info: dict
     history: pd.DataFrame
 
+    @property
+    def has_weights(self) -> bool:
+        return (self.folder / "model.pth").exists()
+
     def record(self, **results) -> None:
         """Add final results (and the protocol that they were measured by) to run.json."""
         self.info.update(results)
@@ -114,9 +144,9 @@ class Run:
             write_json(self.folder / "run.json", self.info)
 
 
-def _read_info(folder: Path) -> dict | None:
+def read_info(folder: str | Path) -> dict | None:
     """run.json as a dict with at least "finished", "settings" and "data"; None where there is none."""
-    path = folder / "run.json"
+    path = Path(folder) / "run.json"
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         missing = {"finished", "settings", "data"} - set(info)
@@ -154,13 +184,67 @@ def write_json(path: Path, content: dict) -> None:
 def read_run(folder: str | Path) -> Run | None:
     """The finished run in a folder, or None where there is none. A damaged one raises ValueError."""
     folder = Path(folder)
-    info = _read_info(folder)
+    info = read_info(folder)
     if info is None or not info["finished"]:
         return None
     try:
         return Run(folder, info, pd.read_csv(folder / "history.csv"))
     except (ValueError, OSError) as error:
         raise ValueError(f"{folder / 'history.csv'} cannot be read ({error}). {DELETE}") from error
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    write_whole(path, lambda beside: table.to_csv(beside, index=False))
+
+
+def find_run(
+    folder: str | Path, settings: Mapping, data: Mapping, restart_on_change: bool = False
+) -> Run | None:
+    """The finished run of this folder, if it is the one asked for; None where training has still to be done.
+
+    As `fit` does, and without a model: other settings raise ValueError, or clear the old run away where
+    restart_on_change. Other data than a finished run's is said, not refused: shipped weights are shown on whatever
+    pictures there are.
+    """
+    folder = Path(folder)
+    identity = {"settings": _plain(settings), "data": _plain(data)}
+    stored = read_info(folder)
+    if stored is None:
+        return None
+    changed = [
+        f"{name} {stored['settings'].get(name)!r} -> {identity['settings'].get(name)!r}"
+        for name in sorted(stored["settings"].keys() | identity["settings"].keys())
+        if stored["settings"].get(name) != identity["settings"].get(name)
+    ]
+    other_data = stored["data"] != identity["data"]
+    if restart_on_change and (changed or other_data):
+        print(f"{folder} held a run with other {'settings' if changed else 'data'}; training afresh.")
+        if process_rank() == 0:
+            (folder / "checkpoint.pth").unlink(missing_ok=True)
+            (folder / "run.json").unlink()
+        return None
+    if changed:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({'; '.join(changed)}). "
+            f"Set them back, name another results_root, or delete that folder to train afresh."
+        )
+    return read_run(folder)
+
+
+def keep(path: str | Path, compute: Callable[[], dict[str, Tensor]], key: object) -> dict[str, Tensor]:
+    """What `compute` returned when it was first called with this `key` (what it depends on, as plain values).
+
+    Kept in the file `path`, so that a test set is read once, and a notebook shown again need not compute it anew.
+    """
+    path, key = Path(path), json.loads(json.dumps(key))
+    if path.exists():
+        kept = read_tensors(path)
+        if kept.pop("key", None) == key:
+            return kept
+    values = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(path, values | {"key": key})
+    return values
 
 
 def read_tensors(path: str | Path) -> dict:
@@ -214,7 +298,8 @@ def fit(
     settings  num_epochs, steps_per_epoch, learning_rate, and optionally: optimizer ("adam", "adamw", "sgd"),
               momentum, weight_decay, rate_factors ({"sr": 0.1}: a part of the model that learns more slowly), schedule
               ("constant", "step" with step_epochs and gamma, "one_cycle" with warmup), ema_decay (0 = off; else the
-              averaged weights are validated and kept), clip_norm, seed.
+              averaged weights are validated and kept), clip_norm, seed, mixed_precision (True: bfloat16 where the
+              device computes it; weights and validation stay float32), half_weights (True: model.pth in float16).
               All entries, also those that only the notebook reads, are stored and compared on the next call.
     data      name and fingerprint of the training data, for run.json.
     validate  validate(model) -> {"psnr_db": ...} on validation data, after each epoch.
@@ -226,7 +311,7 @@ def fit(
     folder = Path(folder)
     device = next(model.parameters()).device
     identity = {"settings": _plain(settings), "data": _plain(data)}
-    finished = _matching_run(folder, identity, restart_on_change)
+    finished = find_run(folder, settings, data, restart_on_change)
     if dist.is_initialized():
         dist.barrier()  # nobody looks for a checkpoint before the first process has cleared an old one away
     if finished:
@@ -237,6 +322,8 @@ def fit(
         return finished
 
     model.to(memory_format=torch.channels_last)
+    mixed = settings.get("mixed_precision", False) and computes_bfloat16(device)
+    half_weights = settings.get("half_weights", False)
     seed = settings.get("seed", 0)
     num_epochs, steps_per_epoch = settings["num_epochs"], settings["steps_per_epoch"]
     if num_epochs < 1 or steps_per_epoch < 1:
@@ -251,7 +338,8 @@ def fit(
         parallel = nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
     epoch, rows, best_value, seconds_before = _resume(folder, identity, model, averaged, optimizer, scheduler)
-    info = {"finished": False, **identity, "environment": environment(device), "processes": process_count()}
+    info = {"finished": False, **identity, "environment": environment(device), "processes": process_count(),
+            "precision": "bfloat16" if mixed else "float32"}  # fmt: skip
     if process_rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "run.json", info)
@@ -267,7 +355,7 @@ def fit(
         sums: dict[str, Tensor] = {}
         for step, whole_batch in enumerate(batches(generator), start=1):
             batch, share = _share(whole_batch)
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
                 total, parts = loss(parallel, batch)
             optimizer.zero_grad(set_to_none=True)
             (total * share).backward()
@@ -303,11 +391,15 @@ def fit(
         value = rows[-1][f"{best[0]}_valid"]
         if best_value is None or (value > best_value if best[1] == "max" else value < best_value):
             best_value = value
-            _save(folder / "model.pth", judged.state_dict())
+            state = judged.state_dict()
+            _save(folder / "model.pth", {n: v.half() for n, v in state.items()} if half_weights else state)
         state = {"epoch": epoch, "history": rows, "best_value": best_value, "time_seconds": seconds, "info": identity}
         state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
         state |= {"averaged": averaged.state_dict()} if averaged else {}
         _save(folder / "checkpoint.pth", state)
+        history = pd.DataFrame(rows)
+        if process_rank() == 0:
+            write_table(folder / "history.csv", history)
     bar.close()
 
     history = pd.DataFrame(rows)
@@ -315,7 +407,8 @@ def fit(
     info |= {"finished": True, "time_seconds": rows[-1]["time_seconds"], "best_epoch": int(best_row["epoch"]),
              "validation": {name: float(best_row[name]) for name in history if name.endswith("_valid")}}  # fmt: skip
     if process_rank() == 0:
-        write_whole(folder / "history.csv", lambda beside: history.to_csv(beside, index=False))
+        write_table(folder / "history.csv", history)
+        info["weights"] = file_fingerprint(folder / "model.pth")
         write_json(folder / "run.json", info)
         (folder / "checkpoint.pth").unlink(missing_ok=True)
     if dist.is_initialized():
@@ -368,14 +461,21 @@ def schedule(settings: Mapping) -> Callable[[int], float]:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor | tuple[Tensor, ...]:
-    """Apply `model` to images (N, 3, H, W), float in [0, 1] or uint8, in parts; outputs come back whole, on the CPU."""
+def predict(
+    model: nn.Module, images: Tensor, batch_size: int = 250, mixed_precision: bool = False
+) -> Tensor | tuple[Tensor, ...]:
+    """Apply `model` to images (N, 3, H, W), float in [0, 1] or uint8, in parts; outputs come back whole, on the CPU.
+
+    mixed_precision: bfloat16 where the device computes it, for the making of training pictures; not for results.
+    """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     model.eval()
+    mixed = mixed_precision and computes_bfloat16(device)
     outputs = []
     for part in images.split(batch_size):
-        part = part.to(device)
-        output = model(part.float() / 255 if part.dtype == torch.uint8 else part)
+        part = part.to(device, memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            output = model(part.float() / 255 if part.dtype == torch.uint8 else part)
         outputs.append(tuple(o.float().cpu() for o in (output if isinstance(output, tuple) else (output,))))
     whole = tuple(torch.cat(column) for column in zip(*outputs, strict=True))
     return whole if len(whole) > 1 else whole[0]
@@ -413,34 +513,6 @@ def _require_finite(loss_sum: Tensor, folder: Path, epoch: int, bar: tqdm) -> No
 def _save(path: Path, content: dict) -> None:
     if process_rank() == 0:
         write_whole(path, lambda beside: torch.save(content, beside))
-
-
-def _matching_run(folder: Path, identity: dict, restart_on_change: bool) -> Run | None:
-    """The finished run of this folder, if it is the one asked for.
-
-    Other data than a finished run's is said, not refused: shipped weights are shown on whatever pictures there are.
-    """
-    stored = _read_info(folder)
-    if stored is None:
-        return None
-    changed = [
-        f"{name} {stored['settings'].get(name)!r} -> {identity['settings'].get(name)!r}"
-        for name in sorted(stored["settings"].keys() | identity["settings"].keys())
-        if stored["settings"].get(name) != identity["settings"].get(name)
-    ]
-    other_data = stored["data"] != identity["data"]
-    if restart_on_change and (changed or other_data):
-        print(f"{folder} held a run with other {'settings' if changed else 'data'}; training afresh.")
-        if process_rank() == 0:
-            (folder / "checkpoint.pth").unlink(missing_ok=True)
-            (folder / "run.json").unlink()
-        return None
-    if changed:
-        raise ValueError(
-            f"{folder} holds a run with other settings ({'; '.join(changed)}). "
-            f"Set them back, name another results_root, or delete that folder to train afresh."
-        )
-    return read_run(folder)
 
 
 def _resume(
