@@ -7,6 +7,7 @@ fetches a set. An image is RGB uint8 (3, H, W) at rest and float32 in [0, 1] eve
 import argparse
 import hashlib
 import http.client
+import io
 import math
 import pickle
 import shutil
@@ -262,13 +263,18 @@ def blur(img: Tensor, sigma: float = 1.0) -> Tensor:
 
 
 def jpeg(img: Tensor, quality: int = 50) -> Tensor:
-    """Through JPEG and back: uint8 (N, 3, H, W) -> same shape. Quality 1 to 100, colour at half resolution."""
-    from torchvision.transforms.v2.functional import jpeg as through_jpeg
-
+    """Through JPEG and back, by Pillow: uint8 (N, 3, H, W) -> same shape. Quality 1 to 95."""
     _check_images(img, "jpeg")
     if img.dtype != torch.uint8 or img.dim() != 4:
         raise ValueError(f"jpeg expects uint8 (N, 3, H, W), found {tuple(img.shape)} of {img.dtype}")
-    return torch.stack([through_jpeg(one.cpu(), quality) for one in img]).to(img.device)
+
+    def through(pixels: np.ndarray) -> Tensor:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+        with Image.open(file) as decoded:
+            return torch.from_numpy(np.array(decoded))
+
+    return torch.stack([through(pixels) for pixels in img.permute(0, 2, 3, 1).cpu().numpy()]).permute(0, 3, 1, 2)
 
 
 def degradations(side: int = 16) -> dict[str, Callable[[Tensor], Tensor]]:

@@ -5,6 +5,7 @@
   study [NOTEBOOK ...]   run the committed notebooks in place, as they stand: hours where nothing is trained
   cells NOTEBOOK [NAME=VALUE ...] [--until TAG]
                          run a notebook's cells as plain Python: no Jupyter needed, works under torchrun
+  table                  write the results of results/ into both READMEs
   setup                  only make the environment, with what the checks need
 
 The first run makes .venv beside this file and installs requirements.txt into it; later runs find it there.
@@ -151,6 +152,12 @@ def cells(args: list[str]) -> int:
     return 0
 
 
+def table(args: list[str]) -> int:
+    from tables import main as write_tables
+
+    return write_tables()
+
+
 def setup(args: list[str]) -> int:
     print(f"ready: {sys.executable}")
     return 0
@@ -196,7 +203,7 @@ def usage(problem: str) -> int:
     return 2
 
 
-COMMANDS = {"quick": quick, "test": test, "study": study, "cells": cells, "setup": setup}
+COMMANDS = {"quick": quick, "test": test, "study": study, "cells": cells, "table": table, "setup": setup}
 
 
 def main(argv: list[str]) -> int:

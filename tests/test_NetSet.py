@@ -142,3 +142,16 @@ def test_self_ensemble_commutes_with_turns_and_flips():
 def test_wrong_input_says_what_was_expected_and_found(build, said):
     with pytest.raises(ValueError, match=said):
         build()
+
+
+def test_networks_are_built_from_a_runs_settings():
+    settings = {"scale_factor": 3, "num_channels": 64, "num_blocks": 1, "dropout": [0.0, 0.0], "learning_rate": 1.0}
+    sr = NetSet.SRNet.from_settings(settings)
+    assert sr(torch.rand(1, 3, 5, 4)).shape == (1, 3, 15, 12) and len(sr.blocks) == 1
+    classifier = NetSet.ClassifyNet.from_settings(settings | {"num_channels": 8}, num_classes=4).eval()
+    img = torch.rand(2, 3, 32, 32)
+    features = classifier.extract(img)
+    assert features.shape == (2, 16, 4, 4) and features.min() >= 0
+    assert torch.equal(classifier.linear(features), classifier(img)) and classifier(img).shape == (2, 4)
+    with pytest.raises(ValueError, match=r"expects \(N, 3, 32, 32\)"):
+        classifier.extract(torch.rand(2, 3, 16, 16))

@@ -3,6 +3,8 @@
 import hashlib
 import http.server
 import io
+import itertools
+import math
 import os
 import pickle
 import re
@@ -214,6 +216,52 @@ def test_occlusion_makes_one_hole_of_the_stated_size_anywhere():
     assert (datasets.Occlusion(12, fill=0.5)(datasets.to_float(img[0])) == 0.5).all()
     with pytest.raises(ValueError, match="does not fit"):
         datasets.Occlusion(13)(img)
+
+
+def test_blur_keeps_the_mean_and_has_the_stated_width():
+    dot = torch.zeros(1, 3, 33, 33)
+    dot[..., 16, 16] = 1
+    spread = datasets.blur(dot, sigma=1.5)[0, 0]
+    place = torch.arange(33) - 16.0
+    assert spread.sum() == pytest.approx(1, abs=1e-5)
+    assert (spread.sum(0) * place**2).sum().sqrt() == pytest.approx(1.5, abs=0.03)
+    wave = torch.rand(2, 3, 32, 32)
+    assert datasets.blur(wave).std() < 0.5 * wave.std() and datasets.blur(datasets.to_uint8(wave)).dtype == torch.uint8
+
+
+def test_jpeg_keeps_a_plain_colour_and_loses_more_at_lower_quality():
+    plain = torch.full((2, 3, 16, 16), 120, dtype=torch.uint8)
+    assert (datasets.jpeg(plain, 50).int() - 120).abs().max() <= 1
+    img = datasets.DrawnDataset(train=False, size=10).images
+    errors = [(datasets.jpeg(img, quality).int() - img.int()).abs().float().mean() for quality in (10, 50, 95)]
+    assert errors[0] > errors[1] > errors[2] > 0
+    with pytest.raises(ValueError, match="jpeg expects uint8"):
+        datasets.jpeg(img / 255)
+
+
+def test_degradations_have_one_size_and_differ():
+    img = datasets.DrawnDataset(train=False, size=20).images
+    kept = img.clone()
+    small = {name: degrade(img) for name, degrade in datasets.degradations().items()}
+    assert len(small) == 9 and torch.equal(img, kept)
+    assert {(tuple(lr_img.shape), lr_img.dtype) for lr_img in small.values()} == {((20, 3, 16, 16), torch.uint8)}
+    names = list(small)
+    assert torch.equal(small[names[0]], datasets.Fuzz(2)(img))
+    for a, b in itertools.combinations(names, 2):
+        assert not torch.equal(small[a], small[b]), f"{a} and {b} are one"
+    again = {name: degrade(img) for name, degrade in datasets.degradations().items()}
+    assert all(torch.equal(small[name], again[name]) for name in names)
+    nearest, area = small["nearest ×2"], small["area ×2"]
+    assert torch.equal(nearest[0, :, 3, 5], img[0, :, 6, 10])
+    assert area[0, 0, 3, 5] == math.floor(img[0, 0, 6:8, 10:12].double().mean() + 0.5)
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "Set14"])
+def test_is_there(tmp_path, name):
+    assert not datasets.is_there(name, tmp_path)
+    (tmp_path / "Set14").mkdir()
+    (tmp_path / "CIFAR10" / "cifar-10-batches-bin").mkdir(parents=True)
+    assert datasets.is_there(name, tmp_path)
 
 
 def test_grey_is_luma_in_three_channels():

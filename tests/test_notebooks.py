@@ -18,7 +18,10 @@ COMMITTED = sorted(path.name for path in ROOT.glob("*.ipynb"))
 SMOKE_CHANGES: dict[str, dict] = {
     "task1_sr.ipynb": {"num_epochs": 2, "steps_per_epoch": 3, "num_blocks": 1, "batch_size": 2, "crop_size": 32},
     "task2_classify.ipynb": {"num_epochs": 2, "steps_per_epoch": 3, "num_channels": 8},
-    "multi_learning.ipynb": {"num_epochs": 2, "steps_per_epoch": 2, "batch_size": 16, "num_test": 100},
+    "multi_learning.ipynb": {
+        "batch_size": 16, "num_test": 100, "num_elsewhere": 20, "adapt_epochs": 1, "adapt_steps": 2,
+        "steps_per_epoch": 2, "seeds": [0, 1], "repeated": ["control"],
+    },
 }
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -171,6 +172,99 @@ def test_float16_weights_are_widened(tmp_path):
     torch.save({name: value.half() for name, value in model.state_dict().items()}, tmp_path / "half.pth")
     loaded = training.load_weights(new_model(), tmp_path / "half.pth")
     assert all(p.dtype == torch.float32 for p in loaded.parameters())
+
+
+def test_half_weights_are_stored_in_float16_and_are_what_training_ends_with(tmp_path):
+    model, run = fit(tmp_path / "half", settings=SETTINGS | {"half_weights": True})
+    stored = torch.load(tmp_path / "half" / "model.pth", weights_only=True)
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    assert all(torch.equal(value, stored[name].float()) for name, value in model.state_dict().items())
+    assert run.info["weights"] == training.file_fingerprint(tmp_path / "half" / "model.pth")
+    whole = fit(tmp_path / "whole")[0]
+    assert not same(model, whole)  # rounded, and by no more than float16 rounds
+    for rounded, exact in zip(model.state_dict().values(), whole.state_dict().values(), strict=True):
+        torch.testing.assert_close(rounded, exact, rtol=2**-11, atol=2**-24)
+
+
+def test_mixed_precision_is_used_where_the_device_computes_it(tmp_path, monkeypatch):
+    settings = SETTINGS | {"mixed_precision": True}
+    monkeypatch.setattr(training, "computes_bfloat16", lambda device: False)
+    plain, run = fit(tmp_path / "plain", settings=settings)
+    assert run.info["precision"] == "float32" and same(plain, fit(tmp_path / "default")[0])
+    monkeypatch.setattr(training, "computes_bfloat16", lambda device: True)
+    mixed, run = fit(tmp_path / "mixed", settings=settings)
+    assert run.info["precision"] == "bfloat16" and not same(plain, mixed)
+    assert {value.dtype for value in mixed.state_dict().values()} == {torch.float32}
+    logits = training.predict(plain, IMAGES)
+    rounded = training.predict(plain, IMAGES, mixed_precision=True)
+    assert not torch.equal(logits, rounded) and rounded.dtype == torch.float32
+    torch.testing.assert_close(logits, rounded, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "capabilities, expected",
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)],
+)
+def test_cpus_that_compute_bfloat16(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert training.computes_bfloat16(torch.device("cpu")) is expected
+    assert training.computes_bfloat16(torch.device("cuda")) is True
+
+
+def test_history_can_be_read_after_every_epoch(tmp_path):
+    seen = []
+
+    def watching(model):
+        seen.append(len(pd.read_csv(tmp_path / "history.csv")) if (tmp_path / "history.csv").exists() else 0)
+        return validate(model)
+
+    fit(tmp_path, validate=watching)
+    assert seen == [0, 1, 2, 3] and len(training.read_run(tmp_path).history) == 4
+
+
+def test_find_run_needs_no_model_and_no_weights(tmp_path):
+    assert training.find_run(tmp_path, SETTINGS, DATA) is None
+    fit(tmp_path)
+    assert training.find_run(tmp_path, SETTINGS, DATA).has_weights
+    (tmp_path / "model.pth").unlink()
+    run = training.find_run(tmp_path, SETTINGS, DATA)
+    assert not run.has_weights and len(run.history) == 4
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        fit(tmp_path)
+    with pytest.raises(ValueError, match=r"learning_rate 0\.003 -> 0\.1"):
+        training.find_run(tmp_path, SETTINGS | {"learning_rate": 0.1}, DATA)
+    assert training.find_run(tmp_path, SETTINGS | {"learning_rate": 0.1}, DATA, restart_on_change=True) is None
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_keep_computes_once_for_each_key(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"answer": torch.tensor([3, 1]) + len(calls)}
+
+    path = tmp_path / "deep" / "test.pth"
+    for _ in range(2):
+        assert training.keep(path, compute, ["abc", 10])["answer"].tolist() == [4, 2]
+    assert training.keep(path, compute, ("abc", 10)).keys() == {"answer"}  # a tuple is a list to JSON
+    assert len(calls) == 1
+    assert training.keep(path, compute, ["other", 10])["answer"].tolist() == [5, 3]
+
+
+@pytest.mark.parametrize(
+    "asked, shipped, data_is_there, expected",
+    [
+        ("auto", True, True, "study"), ("auto", True, False, "quick"), ("auto", False, True, "quick"),
+        ("seed", False, False, "seed"), ("quick", True, True, "quick"),
+    ],
+)  # fmt: skip
+def test_pick_profile(tmp_path, capsys, asked, shipped, data_is_there, expected):
+    if shipped:
+        fit(tmp_path)
+        capsys.readouterr()
+    assert training.pick_profile(asked, tmp_path, data_is_there) == expected
+    assert (expected in capsys.readouterr().out) == (asked == "auto")
 
 
 def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):

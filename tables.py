@@ -1,0 +1,151 @@
+"""README's results, made from results/: the finding in a paragraph, and the tables, in English and in Chinese.
+
+`python run.py table` writes them between the markers of both READMEs. Nothing here is typed but the seed's own
+figures; every other number is read from a run.json.
+"""
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+MARKERS = re.compile(r"(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.S)
+EDITIONS = {"README.md": "en", "README.zh.md": "zh"}
+SEED_000 = {"clean": 84.80, "degraded": 47.26, "joint": 80.95, "psnr_db": 28.80, "ssim": 0.8691}
+
+ENGLISH = {
+    "clean": "clean (ceiling)", "degraded": "degraded (floor)", "cascade": "cascade", "control": "**control**",
+    "frozen": "frozen", "joint": "joint", "task_only": "task only", "distilled": "distilled (ours)",
+    "feature_loss": "feature loss (after SR4IR)", "nearest": "nearest", "bicubic": "bicubic", "srnet": "SRNet",
+    "srnet, self-ensemble": "SRNet, averaged over 8 flips and turns", "seed": "seed document",
+    "yes": "Yes", "little": "Yes, but little", "unclear": "Not measurably", "no": "No, it hurts",
+    "ladder": "| rung | accuracy (%) | n | lowest to highest | PSNR (dB) | SSIM | seed document (%) |",
+    "enlargement": "| ×2, PSNR (dB) / SSIM | {} |", "literature": "luma", "rgb": "RGB",
+    "step": "**{points:+.1f}** ({low:+.1f} to {high:+.1f})",
+    "finding":
+        "**{verdict}.** On {data} ({num_test:,} test pictures), shrinking to 16×16 takes accuracy from {clean} to "
+        "{degraded}; the jointly trained pair reaches **{joint}** (mean of {seeds} training seeds). Of that way of "
+        "{whole:+.1f} points, {seen:+.1f} are walked by a classifier that has merely seen shrunken pictures, with no "
+        "super-resolution at all. Super-resolution in front of an adapted classifier is worth {frozen} points, and "
+        "training SRNet along with it {trained}; dropping the pixel loss {task_only}, a clean teacher's answers "
+        "{distilled}, its features {feature_loss}. In brackets: paired 95 % intervals over the test pictures, first "
+        "training seed.",
+    "note on the ladder":
+        "PSNR and SSIM say how close to the clean picture is what the classifier sees (RGB, whole picture, mean over "
+        "pictures). n counts training seeds; all start from the same SRNet and the same clean classifier.",
+    "classification":
+        "ClassifyNet names {plain} of the {num_test:,} clean test pictures ({mirrored} averaged with the mirror "
+        "image; {epochs} epochs, one run). The seed document reports {seed:.2f} % after 100.",
+    "note on enlargement":
+        "Super-resolution: trained on {data}, one run. Luma: border of 2 pixels shaved; RGB: the protocol of the "
+        "seed document (whole picture, SSIM with zero-padded windows).",
+}  # fmt: skip
+CHINESE = {
+    "clean": "清晰（上限）", "degraded": "退化（下限）", "cascade": "级联", "control": "**对照**", "frozen": "冻结",
+    "joint": "联合", "task_only": "仅任务损失", "distilled": "蒸馏（本项目）", "feature_loss": "特征损失（仿 SR4IR）",
+    "nearest": "最近邻", "bicubic": "双三次", "srnet": "SRNet", "seed": "种子文档",
+    "srnet, self-ensemble": "SRNet，八种翻转旋转取平均",
+    "yes": "有帮助", "little": "有帮助，但很小", "unclear": "测不出帮助", "no": "没有，反而有害",
+    "ladder": "| 阶梯 | 准确率（%） | n | 最低至最高 | PSNR (dB) | SSIM | 种子文档（%） |",
+    "enlargement": "| ×2，PSNR (dB) / SSIM | {} |", "literature": "亮度", "rgb": "RGB",
+    "step": "**{points:+.1f}**（{low:+.1f} 至 {high:+.1f}）",
+    "finding":
+        "**{verdict}。**在 {data}（{num_test:,} 张测试图）上，缩到 16×16 使准确率从 {clean} 降到 {degraded}；"
+        "联合训练的两个网络达到 **{joint}**（{seeds} 个训练种子的平均）。这 {whole:+.1f} 个百分点中，"
+        "{seen:+.1f} 由一个只是见过缩小图片、完全没有超分辨率的分类器走完。在适应后的分类器之前加上超分辨率，"
+        "值 {frozen} 个百分点；再让 SRNet 一起训练，值 {trained}；去掉像素损失 {task_only}，"
+        "加上清晰图教师的软答案 {distilled}，加上教师的特征 {feature_loss}。"
+        "括号内为测试图片上的成对 95 % 区间（第一个训练种子）。",
+    "note on the ladder":
+        "PSNR 与 SSIM 表示分类器所见图片与清晰图的接近程度（RGB，整幅，逐图平均）。"
+        "n 为训练种子数；各种子都从同一个 SRNet 和同一个清晰分类器出发。",
+    "classification":
+        "ClassifyNet 在 {num_test:,} 张清晰测试图上的准确率为 {plain}（与镜像取平均后 {mirrored}；{epochs} 个 epoch，"
+        "一次运行）。种子文档报告训练 100 个 epoch 后为 {seed:.2f} %。",
+    "note on enlargement":
+        "超分辨率：在 {data} 上训练，一次运行。亮度：裁去 2 像素边框；"
+        "RGB：种子文档的协议（整幅，SSIM 窗口以零填充）。",
+}  # fmt: skip
+WORDS = {"en": ENGLISH, "zh": CHINESE}
+
+
+def read(task: str, results: Path = ROOT / "results") -> dict:
+    """The run.json of a study run. Raises FileNotFoundError where it has not been run."""
+    path = Path(results) / task / "run.json"
+    if not path.exists():
+        raise FileNotFoundError(f"There is no {path}: run the notebook of {task} in the study profile first.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def finding(study: dict, language: str = "en") -> str:
+    """What the ladder says, the verdict first. study: the run.json of multi_learning.ipynb (summary, differences).
+
+    The verdict is about what super-resolution and joint training add to the control: "unclear" where the paired
+    interval holds zero, "little" below a quarter of the whole way from degraded to joint.
+    """
+    words = WORDS[language]
+    rungs = {row["rung"]: row for row in study["summary"]}
+    steps = {row["step"]: row for row in study["differences"]}
+    whole, vision = steps["degraded → joint"]["points"], steps["control → joint"]
+    if vision["low"] <= 0 <= vision["high"]:
+        verdict = "unclear"
+    elif vision["points"] < 0:
+        verdict = "no"
+    else:
+        verdict = "little" if vision["points"] < whole / 4 else "yes"
+    accuracy = {rung: f"{100 * rungs[rung]['accuracy']:.1f} %" for rung in ("clean", "degraded", "joint")}
+    frozen, trained = (words["step"].format(**steps[step]) for step in ("control → frozen", "frozen → joint"))
+    ours = {arm: words["step"].format(**steps[f"joint → {arm}"]) for arm in ("task_only", "distilled", "feature_loss")}
+    return words["finding"].format(
+        verdict=words[verdict], data=study["test_data"], num_test=study["num_test"], seeds=rungs["joint"]["seeds"],
+        whole=whole, seen=steps["degraded → control"]["points"], frozen=frozen, trained=trained, **accuracy, **ours,
+    )  # fmt: skip
+
+
+def ladder(study: dict, language: str) -> str:
+    """The rungs as a Markdown table, the seed's figures beside ours."""
+    rows = [WORDS[language]["ladder"], "| :-- | --: | --: | :-: | --: | --: | --: |"]
+    for row in study["summary"]:
+        spread = f"{100 * row['lowest']:.2f} – {100 * row['highest']:.2f}" if row["seeds"] > 1 else "–"
+        psnr_db = "–" if row["psnr_db"] is None else f"{row['psnr_db']:.2f}"
+        seed = f"{SEED_000[row['rung']]:.2f}" if row["rung"] in SEED_000 else "–"
+        cells = [WORDS[language][row["rung"]], f"{100 * row['accuracy']:.2f}", str(row["seeds"]), spread, psnr_db]
+        rows.append(f"| {' | '.join([*cells, format(row['ssim'], '.4f'), seed])} |")
+    return "\n".join(rows)
+
+
+def enlargement(run: dict, language: str) -> str:
+    """Super-resolution x2 as a Markdown table: a row a method, PSNR / SSIM by set and protocol."""
+    words = WORDS[language]
+    scores = {(row["set"], row["protocol"], row["method"]): row for row in run["summary"]}
+    columns = [("Set5", "literature"), ("Set14", "literature"), ("Set14", "seed")]
+    heads = [f"{name}, {words['rgb' if protocol == 'seed' else protocol]}" for name, protocol in columns]
+    rows = [words["enlargement"].format(" | ".join(heads)), "| :-- |" + " --: |" * len(columns)]
+    for method in dict.fromkeys(row["method"] for row in run["summary"]):
+        cells = [scores[(*column, method)] for column in columns]
+        cells = [f"{cell['psnr_db']:.2f} / {cell['ssim']:.4f}" for cell in cells]
+        rows.append(f"| {words[method]} | {' | '.join(cells)} |")
+    rows.append(f"| {words['seed']} | – | – | {SEED_000['psnr_db']:.2f} / {SEED_000['ssim']:.4f} |")
+    return "\n".join(rows)
+
+
+def section(language: str, results: Path = ROOT / "results") -> str:
+    """Everything between the markers."""
+    words = WORDS[language]
+    study, sr, classifier = (read(task, results) for task in ("multi", "task1", "task2"))
+    plain, mirrored = (f"{100 * classifier['summary'][name]:.2f} %" for name in ("clean", "clean, mirror averaged"))
+    clean = words["classification"].format(
+        plain=plain, mirrored=mirrored, num_test=classifier["num_test"], epochs=classifier["settings"]["num_epochs"],
+        seed=SEED_000["clean"],
+    )  # fmt: skip
+    parts = [finding(study, language), ladder(study, language), words["note on the ladder"], clean]
+    parts += [enlargement(sr, language), words["note on enlargement"].format(data=sr["data"]["name"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> int:
+    for name, language in EDITIONS.items():
+        path, text = ROOT / name, section(language)
+        readme = path.read_text(encoding="utf-8")
+        path.write_text(MARKERS.sub(lambda match, text=text: match[1] + text + match[2], readme), encoding="utf-8")
+        print(f"{name}: results written")
+    return 0

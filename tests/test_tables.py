@@ -1,0 +1,56 @@
+"""tables.py: the verdict follows the numbers, and both READMEs hold what results/ holds."""
+import re
+from pathlib import Path
+
+import pytest
+
+import tables
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNGS = ["degraded", "cascade", "control", "frozen", "joint", "task_only", "distilled", "feature_loss", "clean"]
+ARMS = ("task_only", "distilled", "feature_loss")
+
+
+def study(vision=(2.0, 1.0, 3.0), whole=30.0):
+    """A study whose steps are chosen, in points."""
+    points = {"degraded → joint": whole, "degraded → control": whole - vision[0], "control → frozen": 0.5,
+              "frozen → joint": vision[0] - 0.5} | {f"joint → {arm}": 0.25 for arm in ARMS}  # fmt: skip
+    steps = [{"step": step, "points": p, "low": p - 1, "high": p + 1} for step, p in points.items()]
+    steps.append({"step": "control → joint", "points": vision[0], "low": vision[1], "high": vision[2]})
+    summary = [
+        {"rung": rung, "accuracy": 0.5 + k / 100, "seeds": 1 + 2 * (rung == "joint"), "lowest": 0.53, "highest": 0.55,
+         "psnr_db": None if rung == "clean" else 26.0 + k, "ssim": 0.9}
+        for k, rung in enumerate(RUNGS)
+    ]  # fmt: skip
+    return {"summary": summary, "differences": steps, "test_data": "CIFAR-10", "num_test": 10_000}
+
+
+@pytest.mark.parametrize(
+    "vision, verdict",
+    [((2.0, 1.0, 3.0), "little"), ((9.0, 8.0, 10.0), "yes"), ((0.2, -0.3, 0.7), "unclear"), ((-2.0, -3.0, -1.0), "no")],
+)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_verdict_follows_the_interval(vision, verdict, language):
+    text = tables.finding(study(vision), language)
+    assert text.startswith("**" + tables.WORDS[language][verdict])
+    assert "54.0 %" in text and f"{30 - vision[0]:+.1f}" in text and "**+0.5**" in text and "10,000" in text
+
+
+def test_the_ladder_by_hand():
+    rows = tables.ladder(study(), "en").splitlines()
+    assert len(rows) == 2 + len(RUNGS)
+    assert rows[6] == "| joint | 54.00 | 3 | 53.00 – 55.00 | 30.00 | 0.9000 | 80.95 |"
+    assert rows[4] == "| **control** | 52.00 | 1 | – | 28.00 | 0.9000 | – |"
+    assert rows[-1] == "| clean (ceiling) | 58.00 | 1 | – | – | 0.9000 | 84.80 |"
+
+
+def test_a_missing_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="the notebook of multi"):
+        tables.section("en", tmp_path)
+
+
+@pytest.mark.parametrize("edition, language", tables.EDITIONS.items())
+def test_readme_holds_the_results_of_results(edition, language):
+    text = (ROOT / edition).read_text(encoding="utf-8")
+    between = re.search(r"<!-- results:begin -->\n(.*)<!-- results:end -->", text, re.S)[1]
+    assert between == tables.section(language), "run `python run.py table`"
