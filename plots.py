@@ -29,13 +29,15 @@ GOOD, BAD, MARK = "#00795C", "#B8400A", "#FFC20A"
 COLORS = {
     "truth": "#1A1A1A", "clean": "#5A5F66", "degraded": "#B3A68F", "nearest": "#B9BFC6", "bicubic": "#7A828B",
     "srnet": "#0072B2", "cascade": "#56B4E9", "control": "#CC79A7", "frozen": "#00875F", "joint": "#D55E00",
-    "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F", "train": "#8FB3DA", "valid": "#1B4B8A",
+    "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F",
+    "train": "#8FB3DA", "valid": "#1B4B8A",
     "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733", "single": "#44AA99",
-    "unet": "#6A51A3", "grey": "#A9A9A9",
+    "unet": "#6A51A3", "grey": "#A9A9A9", "seed_run": "#A6761D", "seed_reported": "#1A1A1A",
 }
 NAMES = {
     "srnet": "SRNet", "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "unet": "U-Net",
-    "train": "training", "valid": "validation",
+    "train": "training", "valid": "validation", "seed_run": "Seed 000's recipe, run here",
+    "seed_reported": "Seed 000 reports",
 }
 LABELS = {
     "epoch": "Epoch", "loss": "Loss", "l1": "L1 loss", "cross_entropy": "Cross-entropy", "ssim": "SSIM",
