@@ -233,7 +233,7 @@ class ClassifyNet(nn.Module):
         return cls(num_channels=settings["num_channels"], dropout=settings["dropout"], **others)
 
     def extract(self, img: Tensor) -> Tensor:
-        """What the last convolution sees: (N, 3, 32, 32) in [0, 1] -> (N, 128, 4, 4) features, >= 0."""
+        """What the linear layers read: (N, 3, 32, 32) in [0, 1] -> (N, 2 * num_channels, 4, 4) features, >= 0."""
         if img.ndim != 4 or img.shape[1:] != (3, 32, 32):
             raise ValueError(f"ClassifyNet expects (N, 3, 32, 32); got {tuple(img.shape)}. Resize or enlarge first.")
         features = self.encoder(self.normalize(img))

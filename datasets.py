@@ -285,13 +285,13 @@ def degradations(side: int = 16) -> dict[str, Callable[[Tensor], Tensor]]:
     """
     half = Fuzz(scale_factor=2)
 
-    def resized(img: Tensor, mode: str, size: int = side) -> Tensor:
-        return to_uint8(F.interpolate(to_float(img), size=(size, size), mode=mode))
+    def resized(img: Tensor, mode: str) -> Tensor:
+        return to_uint8(F.interpolate(to_float(img), size=(side, side), mode=mode))
 
     return {
         "bicubic ×2": half,
-        "bicubic ×3": lambda img: resized(imresize(img, 1 / 3), "bicubic"),
-        "bicubic ×4": lambda img: resized(imresize(img, 1 / 4), "bicubic"),
+        "bicubic ×3": lambda img: imresize(imresize(img, 1 / 3), 3 / 2)[..., :side, :side],
+        "bicubic ×4": lambda img: imresize(imresize(img, 1 / 4), 2),
         "area ×2": lambda img: resized(img, "area"),
         "nearest ×2": lambda img: img[..., ::2, ::2].contiguous(),
         "bicubic ×2, no antialias": lambda img: resized(img, "bicubic"),

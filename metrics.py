@@ -9,6 +9,7 @@ image's, and `protocol_label` writes the protocol into a table's header.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -287,21 +288,23 @@ def paired_bootstrap(
 ) -> tuple[float, float, float]:
     """Accuracy of a less that of b on the same images, with its 95 % interval: (difference, low, high).
 
-    correct_a, correct_b: (N,) bool, whether each image was classified rightly. Percentile bootstrap (Efron
-    1979). Drawing images anew only changes how many are won, lost and tied, so these counts are drawn
-    instead: the won are binomial, and the lost are binomial among the rest.
+    correct_a, correct_b: (N,) bool, whether each image was classified rightly; or (S, N), by S pairs of networks,
+    whose mean difference on each image then counts. Percentile bootstrap over the images (Efron 1979). Drawing images
+    anew only changes how often each possible difference occurs, so these counts are drawn instead.
     """
-    won, lost = _disagreements(correct_a, correct_b)
+    for name, correct in (("correct_a", correct_a), ("correct_b", correct_b)):
+        if correct.dtype != torch.bool or correct.shape != correct_a.shape or correct.dim() > 2 or not correct.numel():
+            found = f"{tuple(correct.shape)} of {correct.dtype}"
+            raise ValueError(f"{name} must be (N,) or (S, N) of torch.bool, both alike, found {found}.")
     if num_resamples < 1:
         raise ValueError(f"num_resamples must be 1 or more, found {num_resamples}.")
-    total = len(correct_a)
-    generator = torch.Generator().manual_seed(seed)
-    count = torch.full((num_resamples,), float(total), dtype=torch.float64)
-    wins = torch.binomial(count, torch.full_like(count, won / total), generator)
-    losses = torch.binomial(count - wins, torch.full_like(count, lost / max(total - won, 1)), generator)
-    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    low, high = ((wins - losses) / total).quantile(ends).tolist()
-    return (won - lost) / total, low, high
+    gained = torch.atleast_2d(correct_a.int() - correct_b.int()).double().mean(0)
+    values, counts = gained.unique(return_counts=True)
+    total = len(gained)
+    drawn = np.random.default_rng(seed).multinomial(total, (counts / total).tolist(), size=num_resamples)
+    differences = drawn @ values.numpy() / total
+    low, high = np.quantile(differences, [0.025, 0.975]).tolist()
+    return gained.mean().item(), low, high
 
 
 def mcnemar(correct_a: Tensor, correct_b: Tensor) -> float:

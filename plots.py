@@ -513,10 +513,11 @@ def predictions(images, labels, predicted, probabilities, classes: Sequence[str]
 
 def ladder(table, value: str = "accuracy", error: str | tuple[str, str] | None = None, rung: str = "rung",
            label: str | None = None, ceiling: str | None = "clean", floor: str | None = "degraded",
-           xlabel: str | None = None, title: str | None = None) -> Figure:
+           over: str | None = None, xlabel: str | None = None, title: str | None = None) -> Figure:
     """The rungs as bars that climb in the order given, the first at the bottom, the ceiling always on top.
 
-    Beside each bar stand its value and what it adds to the rung below. Dashed lines mark ceiling and floor.
+    Beside each bar stand its value and what it adds to the rung below, or to the rung `over`. Dashed lines mark
+    ceiling and floor.
     `rung`, `value` and `label` name columns: methods of COLORS, numbers, and texts to show for the methods.
     `error` is the column with half the width of a confidence interval, or the two with its ends.
     """
@@ -538,7 +539,9 @@ def ladder(table, value: str = "accuracy", error: str | tuple[str, str] | None =
         whiskers = ends if isinstance(error, str) else [numbers - ends[0], ends[1] - numbers]
         ax.errorbar(numbers, at, xerr=whiskers, fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
     digits = 3 if numbers.max() < 1.5 else 2
-    steps = ["", *(f"{step:+.{digits}f}".replace("-", "−") for step in np.diff(numbers))]
+    before = numbers[rungs.index(over)] if over else np.r_[numbers[0], numbers[:-1]]
+    steps = [f"{step:+.{digits}f}".replace("-", "−") for step in numbers - before]
+    steps[rungs.index(over) if over else 0] = ""
     top = len(rungs) - 0.4
 
     def beside(y: float, text: str, points: float, **options) -> None:
@@ -549,7 +552,7 @@ def ladder(table, value: str = "accuracy", error: str | tuple[str, str] | None =
         beside(y, f"{number:.{digits}f}", 46, va="center_baseline", weight="bold")
         beside(y, step, 104, va="center_baseline", color=MUTED)
     beside(top, "value", 46, va="bottom", fontsize=9, color=MUTED)
-    beside(top, "over rung\nbelow", 104, va="bottom", fontsize=9, color=MUTED)
+    beside(top, f"over\n{over}" if over else "over rung\nbelow", 104, va="bottom", fontsize=9, color=MUTED)
     for name, text in ((ceiling, "ceiling"), (floor, "floor")):
         if name in rungs:
             ax.axvline(numbers[rungs.index(name)], color=INK, ls=DASHED, lw=1.1)

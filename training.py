@@ -62,7 +62,7 @@ def pick_profile(profile: str, folder: str | Path, data_is_there: bool) -> str:
     """
     if profile != "auto":
         return profile
-    shipped = read_run(folder) is not None
+    shipped = bool((read_info(folder) or {}).get("finished"))
     if shipped and data_is_there:
         print(f"Profile study: its finished run is in {folder}, and its data is here.")
         return "study"
@@ -105,11 +105,13 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16: CUDA, and CPUs with AVX512-BF16 or AMX (Intel from 2020, AMD
-    from 2022). There a step takes about half the time; on other CPUs, where it is emulated, twice the time.
+    """Whether the device has instructions for bfloat16: GPUs from Ampere on, and CPUs with AVX512-BF16 or AMX (Intel
+    from 2020, AMD from 2022). There a step takes about half the time; where it is emulated, twice the time.
     """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
-        return True
+        return False
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
@@ -202,9 +204,9 @@ def find_run(
 ) -> Run | None:
     """The finished run of this folder, if it is the one asked for; None where training has still to be done.
 
-    As `fit` does, and without a model: other settings raise ValueError, or clear the old run away where
-    restart_on_change. Other data than a finished run's is said, not refused: shipped weights are shown on whatever
-    pictures there are.
+    As `fit` does, and without a model: other settings, or other weights to start from (data["starts_from"]), raise
+    ValueError, or clear the old run away where restart_on_change. Other data than a finished run's is said, not
+    refused: shipped weights are shown on whatever pictures there are.
     """
     folder = Path(folder)
     identity = {"settings": _plain(settings), "data": _plain(data)}
@@ -228,7 +230,15 @@ def find_run(
             f"{folder} holds a run with other settings ({'; '.join(changed)}). "
             f"Set them back, name another results_root, or delete that folder to train afresh."
         )
-    return read_run(folder)
+    run = read_run(folder)
+    if run and other_data:
+        if stored["data"].get("starts_from") != identity["data"].get("starts_from"):
+            raise ValueError(
+                f"{folder} holds a run that started from other weights ({stored['data'].get('starts_from')}; here they "
+                f"are {identity['data'].get('starts_from')}). Delete that folder to train it again from these."
+            )
+        print(f"{folder}: its run was given {stored['data']}; here there would be {identity['data']}.")
+    return run
 
 
 def keep(path: str | Path, compute: Callable[[], dict[str, Tensor]], key: object) -> dict[str, Tensor]:
@@ -295,7 +305,8 @@ def fit(
     loss      loss(model, batch) -> (total, parts): a scalar tensor, and scalars by name for the history.
     batches   batches(generator) -> one epoch of dicts of tensors, first dimension N, on the model's device. All
               chance comes from the generator, which is seeded by (seed, epoch): that is what makes resuming exact.
-    settings  num_epochs, steps_per_epoch, learning_rate, and optionally: optimizer ("adam", "adamw", "sgd"),
+    settings  num_epochs, steps_per_epoch, learning_rate, and optionally: optimizer ("adam", "adamw", "sgd", or
+              "muon", whose Adam part learns at adam_factor of the rate),
               momentum, weight_decay, rate_factors ({"sr": 0.1}: a part of the model that learns more slowly), schedule
               ("constant", "step" with step_epochs and gamma, "one_cycle" with warmup), ema_decay (0 = off; else the
               averaged weights are validated and kept), clip_norm, seed, mixed_precision (True: bfloat16 where the
@@ -312,13 +323,14 @@ def fit(
     device = next(model.parameters()).device
     identity = {"settings": _plain(settings), "data": _plain(data)}
     finished = find_run(folder, settings, data, restart_on_change)
+    if finished and not finished.has_weights:
+        print(f"{folder}: its finished run is kept without its weights; training it again.")
+        finished = None
     if dist.is_initialized():
         dist.barrier()  # nobody looks for a checkpoint before the first process has cleared an old one away
     if finished:
         load_weights(model, folder / "model.pth")
         print(f"{folder}: finished run found, trained on {finished.info['data']['name']}; nothing to train.")
-        if finished.info["data"] != identity["data"]:
-            print(f"  (it was given {finished.info['data']}; here there would be {identity['data']})")
         return finished
 
     model.to(memory_format=torch.channels_last)
@@ -408,14 +420,52 @@ def fit(
              "validation": {name: float(best_row[name]) for name in history if name.endswith("_valid")}}  # fmt: skip
     if process_rank() == 0:
         write_table(folder / "history.csv", history)
-        info["weights"] = file_fingerprint(folder / "model.pth")
-        write_json(folder / "run.json", info)
+        write_json(folder / "run.json", info | {"weights": file_fingerprint(folder / "model.pth")})
         (folder / "checkpoint.pth").unlink(missing_ok=True)
     if dist.is_initialized():
         dist.barrier()
+    info["weights"] = file_fingerprint(folder / "model.pth")
     load_weights(model, folder / "model.pth")
     model.eval()
     return Run(folder, info, history)
+
+
+class Muon(torch.optim.Adam):
+    """Muon for the groups marked "orthogonal", Adam for the others. Source: Jordan et al. 2024, "Muon: an optimizer
+    for hidden layers in neural networks".
+
+    A weight's momentum is replaced by the nearest orthogonal matrix (a convolution is read as one matrix, out x rest),
+    so no direction moves further than another. That matters where features are all >= 0, as behind ReLU: their common
+    brightness is one direction of huge curvature, which makes Adam choose between shaking and crawling.
+    torch.optim.Muon takes matrices only.
+    """
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        groups = self.param_groups
+        for group in groups:
+            for weight in group["params"] if group["orthogonal"] else ():
+                if weight.grad is not None:
+                    momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                    momentum.lerp_(weight.grad, 1 - 0.95)
+                    direction = orthogonalise(weight.grad.lerp(momentum, 0.95).flatten(1)).view_as(weight)
+                    weight.add_(direction, alpha=-group["lr"] * max(1, len(weight) / weight[0].numel()) ** 0.5)
+        self.param_groups = [group for group in groups if not group["orthogonal"]]
+        loss = super().step(closure)
+        self.param_groups = groups
+        return loss
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Nearly the nearest matrix with orthonormal rows or columns: five Newton-Schulz steps, which bring all singular
+    values to between 0.7 and 1.2. The coefficients are Jordan et al.'s.
+    """
+    x = matrix / (matrix.norm() + 1e-7)
+    x = x.T if len(x) > len(x.T) else x
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if len(matrix) > len(matrix.T) else x
 
 
 def make_optimizer(model: nn.Module, settings: Mapping) -> torch.optim.Optimizer:
@@ -428,6 +478,14 @@ def make_optimizer(model: nn.Module, settings: Mapping) -> torch.optim.Optimizer
             groups.setdefault(settings.get("rate_factors", {}).get(part, 1.0), []).append(parameter)
     parameters = [{"params": group, "lr": rate * factor} for factor, group in groups.items()]
     name = settings.get("optimizer", "adam")
+    if name == "muon":
+        # inner layers alone: what touches colours has few rows or columns to be orthogonal among
+        split = [
+            {"orthogonal": inner, "lr": group["lr"] * (1 if inner else settings["adam_factor"]),
+             "params": [p for p in group["params"] if _is_inner(p) == inner]}
+            for group in parameters for inner in (True, False)
+        ]  # fmt: skip
+        return Muon([group for group in split if group["params"]], rate, weight_decay=decay)
     if name == "adam":
         return torch.optim.Adam(parameters, rate, weight_decay=decay)
     if name == "adamw":
@@ -436,7 +494,11 @@ def make_optimizer(model: nn.Module, settings: Mapping) -> torch.optim.Optimizer
         momentum = settings.get("momentum", 0.9)
         nesterov = settings.get("nesterov", False)
         return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay, nesterov=nesterov)
-    raise ValueError(f"optimizer is adam, adamw or sgd; got {name!r}.")
+    raise ValueError(f"optimizer is adam, adamw, muon or sgd; got {name!r}.")
+
+
+def _is_inner(parameter: Tensor) -> bool:
+    return parameter.ndim > 1 and min(len(parameter), parameter.shape[1]) >= 16
 
 
 def schedule(settings: Mapping) -> Callable[[int], float]:

@@ -268,8 +268,12 @@ def test_committed_notebook_is_clean(name):
 
 @pytest.fixture(scope="module")
 def smoke_folder(tmp_path_factory) -> Path:
+    """An empty data folder, and results that hold the study's runs, as a fresh clone does."""
     folder = tmp_path_factory.mktemp("smoke")
     (folder / "no data").mkdir()
+    (folder / "results").mkdir()
+    for task in ("task1", "task2", "multi"):
+        (folder / "results" / task).symlink_to(ROOT / "results" / task)
     return folder
 
 
@@ -287,3 +291,6 @@ def test_notebook_runs_on_the_embedded_sample(name, smoke_folder):
     outputs = [o for cell in nbformat.read(out, as_version=4).cells for o in cell.get("outputs", [])]
     assert not [o.text for o in outputs if o.get("name") == "stderr"]
     assert any(mime.startswith("image/") for o in outputs for mime in o.get("data", {}))
+    texts = "".join(o.get("text", "") for o in outputs)
+    shown = {"task1_sr.ipynb": "SRNet: ", "multi_learning.ipynb": "The network's answers: "}
+    assert shown.get(name, "") in texts  # the study's networks at work, without any data

@@ -11,12 +11,13 @@ RUNGS = ["degraded", "cascade", "control", "frozen", "joint", "task_only", "dist
 ARMS = ("task_only", "distilled", "feature_loss")
 
 
-def study(vision=(2.0, 1.0, 3.0), whole=30.0):
+def study(vision=(2.0, 1.0, 3.0), whole=30.0, spread=None):
     """A study whose steps are chosen, in points."""
     points = {"degraded → joint": whole, "degraded → control": whole - vision[0], "control → frozen": 0.5,
               "frozen → joint": vision[0] - 0.5} | {f"joint → {arm}": 0.25 for arm in ARMS}  # fmt: skip
     steps = [{"step": step, "points": p, "low": p - 1, "high": p + 1} for step, p in points.items()]
-    steps.append({"step": "control → joint", "points": vision[0], "low": vision[1], "high": vision[2]})
+    vision = dict(zip(("points", "low", "high", "lowest", "highest"), (*vision, *(spread or vision[1:])), strict=True))
+    steps.append({"step": "control → joint", **vision})
     summary = [
         {"rung": rung, "accuracy": 0.5 + k / 100, "seeds": 1 + 2 * (rung == "joint"), "lowest": 0.53, "highest": 0.55,
          "psnr_db": None if rung == "clean" else 26.0 + k, "ssim": 0.9}
@@ -33,7 +34,11 @@ def study(vision=(2.0, 1.0, 3.0), whole=30.0):
 def test_the_verdict_follows_the_interval(vision, verdict, language):
     text = tables.finding(study(vision), language)
     assert text.startswith("**" + tables.WORDS[language][verdict])
-    assert "54.0 %" in text and f"{30 - vision[0]:+.1f}" in text and "**+0.5**" in text and "10,000" in text
+    assert "54.0 %" in text and f" {30 - vision[0]:.1f} " in text and "**+0.5**" in text and "10,000" in text
+
+
+def test_seeds_that_disagree_make_it_unclear():
+    assert tables.finding(study((2.0, 1.0, 3.0), spread=(-0.1, 3.0))).startswith("**Not measurably")
 
 
 def test_the_ladder_by_hand():

@@ -72,9 +72,9 @@ def test_same_seed_same_bits_other_seed_others(tmp_path):
 
 
 @pytest.mark.parametrize("stop_in_epoch", [1, 2, 4])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
 def test_resuming_gives_the_bits_of_an_uninterrupted_run(tmp_path, stop_in_epoch, optimizer, capsys):
-    settings = SETTINGS | {"optimizer": optimizer}
+    settings = SETTINGS | {"optimizer": optimizer, "adam_factor": 0.1}
     whole, whole_run = fit(tmp_path / "whole", settings=settings)
     epochs_begun = []
 
@@ -208,6 +208,7 @@ def test_mixed_precision_is_used_where_the_device_computes_it(tmp_path, monkeypa
 def test_cpus_that_compute_bfloat16(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert training.computes_bfloat16(torch.device("cpu")) is expected
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
     assert training.computes_bfloat16(torch.device("cuda")) is True
 
 
@@ -229,12 +230,46 @@ def test_find_run_needs_no_model_and_no_weights(tmp_path):
     (tmp_path / "model.pth").unlink()
     run = training.find_run(tmp_path, SETTINGS, DATA)
     assert not run.has_weights and len(run.history) == 4
-    with pytest.raises(FileNotFoundError, match="no weights at"):
-        fit(tmp_path)
+    with pytest.raises(ValueError, match="started from other weights"):
+        training.find_run(tmp_path, SETTINGS, DATA | {"starts_from": "abc"})
     with pytest.raises(ValueError, match=r"learning_rate 0\.003 -> 0\.1"):
         training.find_run(tmp_path, SETTINGS | {"learning_rate": 0.1}, DATA)
     assert training.find_run(tmp_path, SETTINGS | {"learning_rate": 0.1}, DATA, restart_on_change=True) is None
     assert not (tmp_path / "run.json").exists()
+
+
+def test_a_finished_run_without_its_weights_is_trained_again(tmp_path, capsys):
+    first = fit(tmp_path)[0]
+    (tmp_path / "model.pth").unlink()
+    assert same(first, fit(tmp_path)[0]) and (tmp_path / "model.pth").exists()
+    assert "kept without its weights" in capsys.readouterr().out
+
+
+def test_orthogonalise_brings_singular_values_near_one():
+    torch.manual_seed(0)
+    for shape in ((16, 40), (40, 16), (30, 30)):
+        matrix = torch.randn(shape) * 0.01
+        values = torch.linalg.svdvals(training.orthogonalise(matrix))
+        assert values[:15].min() > 0.6 and values.max() < 1.25
+    u, _, v = torch.linalg.svd(torch.randn(20, 50), full_matrices=False)
+    near = training.orthogonalise(u * torch.linspace(1, 2, 20) @ v)
+    assert F.cosine_similarity(near.flatten(), (u @ v).flatten(), dim=0) > 0.98
+
+
+def test_muon_by_hand():
+    """One step: inner weights move along the orthogonal matrix, biases and outer layers as Adam moves them."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(16, 32, 3))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = training.make_optimizer(model, {"optimizer": "muon", "learning_rate": 0.1, "adam_factor": 0.01})
+    model(torch.rand(2, 3, 8, 8)).square().mean().backward()
+    gradients = {name: value.grad.clone() for name, value in model.named_parameters()}
+    optimizer.step()
+    moved = {name: value - before[name] for name, value in model.state_dict().items()}
+    expected = -0.1 * training.orthogonalise(gradients["1.weight"].flatten(1))  # 32 x 144: no wider than long
+    torch.testing.assert_close(moved["1.weight"].flatten(1), expected, rtol=1e-3, atol=1e-4)
+    for name in ("0.weight", "0.bias", "1.bias"):
+        torch.testing.assert_close(moved[name], -0.001 * gradients[name].sign(), rtol=0.05, atol=1e-5)
 
 
 def test_keep_computes_once_for_each_key(tmp_path):
