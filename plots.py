@@ -32,12 +32,11 @@ COLORS = {
     "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F",
     "train": "#8FB3DA", "valid": "#1B4B8A",
     "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733", "single": "#44AA99",
-    "unet": "#6A51A3", "grey": "#A9A9A9", "seed_run": "#A6761D", "seed_reported": "#1A1A1A",
+    "unet": "#6A51A3", "grey": "#A9A9A9", "seed_run": "#A6761D",
 }
 NAMES = {
     "srnet": "SRNet", "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "unet": "U-Net",
     "train": "training", "valid": "validation", "seed_run": "Seed 000's recipe, run here",
-    "seed_reported": "Seed 000 reports",
 }
 LABELS = {
     "epoch": "Epoch", "loss": "Loss", "l1": "L1 loss", "cross_entropy": "Cross-entropy", "ssim": "SSIM",
