@@ -2,7 +2,7 @@
 
   quick [NOTEBOOK ...]   the default: run the three notebooks in minutes, on the data that is there
   test [PYTEST OPTION]   every check: ruff, then pytest
-  study [NOTEBOOK ...]   run the committed notebooks in place, as they stand: hours where nothing is trained
+  study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
   cells NOTEBOOK [NAME=VALUE ...] [--until TAG]
                          run a notebook's cells as plain Python: no Jupyter needed, works under torchrun
   table                  write the results of results/ into both READMEs
@@ -28,7 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-NOTEBOOKS = ["task1_sr.ipynb", "task2_classify.ipynb", "multi_learning.ipynb"]
+STUDY_RUNS = {"task1_sr.ipynb": "task1", "task2_classify.ipynb": "task2", "multi_learning.ipynb": "multi"}
+NOTEBOOKS = list(STUDY_RUNS)
 QUICK = ROOT / "results" / "quick"
 
 
@@ -119,7 +120,13 @@ def quick(args: list[str]) -> int:
 
 
 def study(args: list[str]) -> int:
-    run_notebooks(args or NOTEBOOKS, None, None)
+    from notebooks import run_cells
+
+    for path in [find_notebook(name) for name in args or NOTEBOOKS]:
+        if not read_json(ROOT / "results" / STUDY_RUNS[path.name] / "run.json").get("finished"):
+            print(f"{path.name}: training, or going on with it", flush=True)
+            run_cells(path, {"profile": "study"})
+        run_notebooks([str(path)], None, None)
     return 0
 
 

@@ -438,6 +438,17 @@ def test_bootstrap_equals_the_resampling_of_images():
     assert [low, high] == pytest.approx(expected.tolist(), abs=1.01 / len(a))  # to a step of its grid
 
 
+def test_bootstrap_of_several_networks_is_that_of_their_mean():
+    generator = torch.Generator().manual_seed(3)
+    a, b = torch.rand(2, 3, 4_000, generator=generator) < torch.tensor([0.8, 0.77]).view(2, 1, 1)
+    difference, low, high = metrics.paired_bootstrap(a, b)
+    gained = (a.double() - b.double()).mean(0)
+    half = 1.96 * gained.std().item() / math.sqrt(4_000)
+    assert difference == pytest.approx(gained.mean().item(), abs=1e-12)
+    assert (low, high) == pytest.approx((difference - half, difference + half), abs=0.06 * half)
+    assert metrics.paired_bootstrap(a[:1], b[:1]) == metrics.paired_bootstrap(a[0], b[0])
+
+
 def test_bootstrap_of_certain_outcomes():
     yes, no = torch.ones(50, dtype=torch.bool), torch.zeros(50, dtype=torch.bool)
     assert metrics.paired_bootstrap(yes, yes) == (0, 0, 0)

@@ -374,6 +374,11 @@ def test_ladder_takes_the_ends_of_an_interval_and_texts():
     assert "floor" not in texts(ax.figure)
 
 
+def test_ladder_over_one_rung():
+    shown = texts(rendered(plots.ladder(RUNGS, over="task_only")))
+    assert {"+2.26", "+39.80", "over\ntask only"} <= set(shown) and "−2.26" not in shown
+
+
 def test_ladder_says_what_is_wrong():
     with pytest.raises(ValueError, match=r"no column 'psnr_db'; it has: rung, accuracy"):
         plots.ladder(RUNGS, value="psnr_db")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import notebooks
 import run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,12 +114,20 @@ def test_test_fails_when_ruff_or_pytest_fails(monkeypatch):
     assert calls[:2] == [["ruff", "check", "."], ["pytest", "-k", "psnr"]]
 
 
-def test_a_study_runs_in_place_without_parameters(monkeypatch):
+def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(run, "run_notebooks", lambda *args: calls.append(args))
+    monkeypatch.setattr(run, "run_notebooks", lambda *args: calls.append(("execute", *args)))
+    monkeypatch.setattr(notebooks, "run_cells", lambda path, parameters: calls.append(("train", path.name, parameters)))
+    monkeypatch.setattr(run, "find_notebook", Path)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    for task, finished in (("task1", True), ("task2", False)):
+        (tmp_path / "results" / task).mkdir(parents=True)
+        (tmp_path / "results" / task / "run.json").write_text(json.dumps({"finished": finished}))
     assert run.study([]) == 0 and run.quick(["task1_sr.ipynb"]) == 0
-    assert calls[0] == (run.NOTEBOOKS, None, None)
-    assert calls[1] == (["task1_sr.ipynb"], run.QUICK / "notebooks", {"profile": "quick"})
+    assert [call[1:] for call in calls[:-1] if call[0] == "execute"] == [([name], None, None) for name in run.NOTEBOOKS]
+    trained = [(call[1], call[2]) for call in calls if call[0] == "train"]
+    assert trained == [(name, {"profile": "study"}) for name in ("task2_classify.ipynb", "multi_learning.ipynb")]
+    assert calls[-1] == ("execute", ["task1_sr.ipynb"], run.QUICK / "notebooks", {"profile": "quick"})
 
 
 def test_requirements_are_installed_once_and_again_when_they_change(project, monkeypatch):
