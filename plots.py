@@ -551,7 +551,8 @@ def ladder(table, value: str = "accuracy", error: str | tuple[str, str] | None =
         beside(y, f"{number:.{digits}f}", 46, va="center_baseline", weight="bold")
         beside(y, step, 104, va="center_baseline", color=MUTED)
     beside(top, "value", 46, va="bottom", fontsize=9, color=MUTED)
-    beside(top, f"over\n{name_of(over).lower()}" if over else "over rung\nbelow", 104, va="bottom", fontsize=9, color=MUTED)
+    reference = name_of(over).lower() if over else "rung below"
+    beside(top, f"over\n{reference}", 104, va="bottom", fontsize=9, color=MUTED)
     for name, text in ((ceiling, "ceiling"), (floor, "floor")):
         if name in rungs:
             ax.axvline(numbers[rungs.index(name)], color=INK, ls=DASHED, lw=1.1)

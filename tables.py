@@ -41,6 +41,9 @@ ENGLISH = {
     "classification":
         "ClassifyNet names {plain} of the {num_test:,} clean test pictures ({mirrored} averaged with the mirror "
         "image; {epochs} epochs, one run). The seed document reports {seed:.2f} % after 100.",
+    "time":
+        "Training took {sr:.0f} minutes for SRNet, {classifier:.0f} for ClassifyNet and {arms:.0f} for all arms of the "
+        "ladder and the sweep together ({device}, {precision}, torch {torch}).",
     "note on enlargement":
         "Super-resolution: SRNet (2.7 M) trained on {data}, one run; in italics, published figures. Luma: "
         "border of 2 pixels shaved; RGB: the protocol of the "
@@ -70,6 +73,9 @@ CHINESE = {
     "classification":
         "ClassifyNet 在 {num_test:,} 张清晰测试图上的准确率为 {plain}（与镜像取平均后 {mirrored}；{epochs} 个 epoch，"
         "一次运行）。种子文档报告训练 100 个 epoch 后为 {seed:.2f} %。",
+    "time":
+        "训练耗时：SRNet {sr:.0f} 分钟，ClassifyNet {classifier:.0f} 分钟，阶梯与 λ 扫描的全部各组共 {arms:.0f} 分钟"
+        "（{device}，{precision}，torch {torch}）。",
     "note on enlargement":
         "超分辨率：SRNet（2.7 M）在 {data} 上训练，一次运行；斜体为已发表的数字。亮度：裁去 2 像素边框；"
         "RGB：种子文档的协议（整幅，SSIM 窗口以零填充）。",
@@ -151,7 +157,11 @@ def section(language: str, results: Path = ROOT / "results") -> str:
         seed=SEED_000["clean"],
     )  # fmt: skip
     parts = [finding(study, language), ladder(study, language), words["note on the ladder"], clean]
+    arms = [json.loads(path.read_text(encoding="utf-8")) for path in Path(results).glob("multi/seed*/*/run.json")]
+    minutes = {"sr": sr["time_seconds"] / 60, "classifier": classifier["time_seconds"] / 60,
+               "arms": sum(arm["time_seconds"] for arm in arms) / 60}  # fmt: skip
     parts += [enlargement(sr, language), words["note on enlargement"].format(data=sr["data"]["name"])]
+    parts.append(words["time"].format(**minutes, **sr["environment"], precision=sr["precision"]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -310,7 +310,8 @@ def fit(
               momentum, weight_decay, rate_factors ({"sr": 0.1}: a part of the model that learns more slowly), schedule
               ("constant", "step" with step_epochs and gamma, "one_cycle" with warmup), ema_decay (0 = off; else the
               averaged weights are validated and kept), clip_norm, seed, mixed_precision (True: bfloat16 where the
-              device computes it; weights and validation stay float32), half_weights (True: model.pth in float16).
+              device computes it; weights and validation stay float32), half_weights (True: model.pth in float16),
+              patience (stop early after so many epochs without a better one; None = never).
               All entries, also those that only the notebook reads, are stored and compared on the next call.
     data      name and fingerprint of the training data, for run.json.
     validate  validate(model) -> {"psnr_db": ...} on validation data, after each epoch.
@@ -360,7 +361,7 @@ def fit(
     total_steps = num_epochs * steps_per_epoch
     bar = tqdm(total=total_steps, initial=epoch * steps_per_epoch, desc=folder.name, unit="step", mininterval=0.5,
                file=sys.stdout, ncols=110, disable=process_rank() != 0)  # fmt: skip
-    while epoch < num_epochs:
+    while epoch < num_epochs and not _patience_is_spent(rows, best, settings.get("patience")):
         torch.manual_seed(seed + 1_000 * (epoch + 1) + process_rank())  # dropout; differs between processes
         generator = torch.Generator().manual_seed(seed + 1_000 * (epoch + 1))
         model.train()
@@ -446,7 +447,9 @@ class Muon(torch.optim.Adam):
         for group in groups:
             for weight in group["params"] if group["orthogonal"] else ():
                 if weight.grad is not None:
-                    momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                    if not self.state[weight]:  # Adam looks for "step" in every state that it loads
+                        self.state[weight].update(step=torch.zeros(()), momentum=torch.zeros_like(weight))
+                    momentum = self.state[weight]["momentum"]
                     momentum.lerp_(weight.grad, 1 - 0.95)
                     direction = orthogonalise(weight.grad.lerp(momentum, 0.95).flatten(1)).view_as(weight)
                     weight.add_(direction, alpha=-group["lr"] * max(1, len(weight) / weight[0].numel()) ** 0.5)
@@ -549,6 +552,14 @@ def predict(
 def _plain(mapping: Mapping) -> dict:
     """As JSON will give it back, so that stored and present settings compare equal."""
     return json.loads(json.dumps(dict(mapping)))
+
+
+def _patience_is_spent(rows: list[dict], best: tuple[str, str], patience: int | None) -> bool:
+    """Whether the last `patience` epochs were no better than the best before them."""
+    if not patience or len(rows) <= patience:
+        return False
+    values = [row[f"{best[0]}_valid"] if best[1] == "max" else -row[f"{best[0]}_valid"] for row in rows]
+    return max(values[-patience:]) <= max(values[:-patience])
 
 
 def _share(batch: Batch) -> tuple[Batch, float]:

@@ -223,6 +223,16 @@ def test_history_can_be_read_after_every_epoch(tmp_path):
     assert seen == [0, 1, 2, 3] and len(training.read_run(tmp_path).history) == 4
 
 
+@pytest.mark.parametrize("patience, epochs", [(None, 8), (1, 4), (2, 5), (3, 8), (8, 8)])
+def test_patience_stops_after_epochs_that_are_no_better(tmp_path, patience, epochs):
+    losses = iter([3.0, 2.0, 1.0, 1.0, 1.5, 0.5, 0.6, 0.7])
+    settings = SETTINGS | {"num_epochs": 8, "patience": patience}
+    _, run = fit(tmp_path, settings=settings, validate=lambda model: {"loss": next(losses)})
+    assert len(run.history) == epochs and run.info["finished"]
+    assert run.info["best_epoch"] == (3 if epochs < 6 else 6)
+    assert len(fit(tmp_path, settings=settings, validate=None)[1].history) == epochs  # nothing left to train
+
+
 def test_find_run_needs_no_model_and_no_weights(tmp_path):
     assert training.find_run(tmp_path, SETTINGS, DATA) is None
     fit(tmp_path)
