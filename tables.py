@@ -157,11 +157,12 @@ def section(language: str, results: Path = ROOT / "results") -> str:
         seed=SEED_000["clean"],
     )  # fmt: skip
     parts = [finding(study, language), ladder(study, language), words["note on the ladder"], clean]
-    arms = [json.loads(path.read_text(encoding="utf-8")) for path in Path(results).glob("multi/seed*/*/run.json")]
-    minutes = {"sr": sr["time_seconds"] / 60, "classifier": classifier["time_seconds"] / 60,
-               "arms": sum(arm["time_seconds"] for arm in arms) / 60}  # fmt: skip
+    patterns = {"sr": "task1/**/run.json", "classifier": "task2/run.json", "arms": "multi/seed*/*/run.json"}
+    runs = {part: [json.loads(path.read_text(encoding="utf-8")) for path in Path(results).glob(pattern)]
+            for part, pattern in patterns.items()}  # fmt: skip
+    minutes = {part: sum(run["time_seconds"] for run in part_runs) / 60 for part, part_runs in runs.items()}
     parts += [enlargement(sr, language), words["note on enlargement"].format(data=sr["data"]["name"])]
-    parts.append(words["time"].format(**minutes, **sr["environment"], precision=sr["precision"]))
+    parts.append(words["time"].format(**minutes, **sr["environment"], precision=classifier["precision"]))
     return "\n\n".join(parts) + "\n"
 
 
