@@ -34,6 +34,12 @@ ENGLISH = {
         "with it by another {trained}. From there, dropping the pixel loss changes it by {task_only}, adding a clean "
         "teacher's answers by {distilled}, adding its features and mixed pictures by {feature_loss}. In brackets: "
         "paired 95 % intervals over the test pictures. \"Little\" means less than a quarter of the whole way.",
+    "elsewhere":
+        " **It does not carry over:** on {total} other degradations, which no arm was trained on, the control is ahead "
+        "of the frozen arm in {ahead}, by {points:+.1f} points on average ({num_test:,} pictures each).",
+    "elsewhere, carries over":
+        " On {total} other degradations, which no arm was trained on, the control is ahead of the frozen arm in "
+        "{ahead}, by {points:+.1f} points on average ({num_test:,} pictures each).",
     "note on the ladder":
         "n counts training seeds of adaptation and fine-tuning; all start from the same SRNet and the same clean "
         "classifier. PSNR and SSIM say how close to the clean picture is what the classifier sees (RGB, whole "
@@ -67,6 +73,12 @@ CHINESE = {
         "在此基础上，去掉像素损失，变化 {task_only}；加上清晰图教师的软标签，变化 {distilled}；"
         "加上教师的特征与混合图片，变化 {feature_loss}。括号内为测试图片上的配对 95 % 区间。"
         "“作用很小”指不到全程的四分之一。",
+    "elsewhere":
+        "**换一种退化就不成立：**在另外 {total} 种各组都未训练过的退化上，对照组在其中 {ahead} 种上领先冻结组，"
+        "平均 {points:+.1f} 个百分点（每种 {num_test:,} 张图片）。",
+    "elsewhere, carries over":
+        "在另外 {total} 种各组都未训练过的退化上，对照组在其中 {ahead} 种上领先冻结组，"
+        "平均 {points:+.1f} 个百分点（每种 {num_test:,} 张图片）。",
     "note on the ladder":
         "n 为适应与微调的训练种子数；各种子都从同一个 SRNet 和同一个清晰分类器出发。"
         "PSNR 与 SSIM 表示分类器所见图片与清晰图的接近程度（RGB，整幅，逐图平均）。",
@@ -112,10 +124,18 @@ def finding(study: dict, language: str = "en") -> str:
     accuracy = {rung: f"{100 * rungs[rung]['accuracy']:.1f} %" for rung in ("clean", "degraded", "joint")}
     frozen, trained = (words["step"].format(**steps[step]) for step in ("control → frozen", "frozen → joint"))
     ours = {arm: words["step"].format(**steps[f"joint → {arm}"]) for arm in ("task_only", "distilled", "feature_loss")}
-    return words["finding"].format(
+    text = words["finding"].format(
         verdict=words[verdict], data=study["test_data"], num_test=study["num_test"], seeds=rungs["joint"]["seeds"],
         whole=whole, seen=steps["degraded → control"]["points"], frozen=frozen, trained=trained, **accuracy, **ours,
     )  # fmt: skip
+    if study.get("elsewhere"):
+        # the first degradation is the one that all were trained on
+        control, arm = (list(study["elsewhere"][rung].values())[1:] for rung in ("control", "frozen"))
+        ahead = sum(a > b for a, b in zip(control, arm, strict=True))
+        points = 100 * (sum(control) - sum(arm)) / len(arm)
+        key = "elsewhere" if points > 0 else "elsewhere, carries over"
+        text += words[key].format(total=len(arm), ahead=ahead, points=points, num_test=study["num_elsewhere"])
+    return text
 
 
 def ladder(study: dict, language: str) -> str:

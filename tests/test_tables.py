@@ -41,6 +41,16 @@ def test_seeds_that_disagree_make_it_unclear():
     assert tables.finding(study((2.0, 1.0, 3.0), spread=(-0.1, 3.0))).startswith("**Not measurably")
 
 
+@pytest.mark.parametrize("control, said", [([0.1, 0.7, 0.6], "does not carry over"), ([0.9, 0.4, 0.3], "ahead of the")])
+def test_other_degradations_are_counted_without_the_trained_one(control, said):
+    names = ["bicubic", "area", "blur"]
+    other = {"control": dict(zip(names, control, strict=True)), "frozen": dict.fromkeys(names, 0.5)}
+    text = tables.finding(study() | {"elsewhere": other, "num_elsewhere": 500})
+    points = 100 * (sum(control[1:]) / 2 - 0.5)
+    assert said in text and f"{points:+.1f} points on average (500" in text and f"in {2 * (points > 0)}, by" in text
+    assert ("carry over" in text) == (points > 0)
+
+
 def test_the_ladder_by_hand():
     rows = tables.ladder(study(), "en").splitlines()
     assert len(rows) == 2 + len(RUNGS)
