@@ -4,13 +4,16 @@ Images enter and leave as RGB float32 in [0, 1], (N, 3, H, W); `Normalize` alone
 classifier's side. Layers follow seed 000; what differs from it is the start (`initialise`, `start_as_enlarger`),
 because without batch norm the framework's default start stands still for several epochs.
 """
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The std that seed 000 uses is the mean of the images' own stds, not the std of the data; kept for its profile.
 SEED_STD = (0.2023, 0.1994, 0.2010)
 
@@ -104,13 +107,16 @@ class SRNet(nn.Module):
         return cls(**{name: settings[name] for name in names}, **others)
 
     def forward(self, lr_img: Tensor) -> Tensor:
-        features = self.encoder(lr_img)
-        features = F.relu(self.widen(features))
+        # Mixed precision is for the blocks' convolutions alone: bfloat16 has 8 bits, fewer than the picture that the
+        # other layers hand on.
+        with torch.autocast(lr_img.device.type, enabled=False):
+            features = self.encoder(lr_img)
+            features = F.relu(self.widen(features))
         features = self.blocks(features)
-        features = F.relu(self.narrow(features))
-        features = self.upsample(features)
-        with torch.autocast(features.device.type, enabled=False):  # bfloat16 has fewer levels than a picture
-            return torch.sigmoid(self.to_rgb(features.float()))
+        with torch.autocast(lr_img.device.type, enabled=False):
+            features = F.relu(self.narrow(features))
+            features = self.upsample(features)
+            return torch.sigmoid(self.to_rgb(features))
 
 
 @torch.no_grad()
@@ -177,6 +183,144 @@ def _interpolation_kernels(scale_factor: int) -> Tensor:
     return torch.stack([torch.outer(vertical, horizontal) for vertical in rows for horizontal in rows])
 
 
+class SkipBlock(nn.Module):
+    """conv, [norm], activation, conv, [norm], add: (N, C, H, W) -> same. Nothing follows the addition, unlike in
+    `ResidualBlock`. With batch norm and PReLU: SRResNet's (Ledig et al. 2017); with neither norm, and ReLU: EDSR's (Lim
+    et al. 2017), which ResShuffle takes.
+    """
+
+    def __init__(self, num_channels: int, activation: type[nn.Module], batch_norm: bool):
+        super().__init__()
+        norm = nn.BatchNorm2d if batch_norm else nn.Identity
+        self.body = nn.Sequential(
+            conv3x3(num_channels, num_channels), norm(num_channels), activation(),
+            conv3x3(num_channels, num_channels), norm(num_channels),
+        )  # fmt: skip
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.body(features)
+
+
+class SkipEnlarger(nn.Module):
+    """What SRResNet and ResShuffle share: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW).
+
+    conv 9x9 + activation, blocks, middle conv, global skip, sub-pixel upsampling in stages of two (or one of three),
+    conv 9x9. sr_img is in [0, 1] in evaluation mode; in training it is not clipped, so that every pixel has a gradient.
+    start="enlarger": untrained, the skip alone enlarges as two or three interpolations in a row would, about as
+    bicubic does; "kaiming" and "framework": see `initialise`.
+    """
+
+    activation, batch_norm, activate_upsampled = nn.ReLU, False, False
+
+    def __init__(
+        self, scale_factor: int = 4, num_channels: int = 64, num_blocks: int = 16, start: str = "enlarger"
+    ):
+        super().__init__()
+        if scale_factor not in (2, 3, 4, 8) or num_channels < 3 or num_blocks < 0:
+            raise ValueError(
+                f"{type(self).__name__} expects scale_factor 2, 3, 4 or 8, num_channels >= 3 and num_blocks >= 0; "
+                f"got {scale_factor}, {num_channels}, {num_blocks}."
+            )
+        self.scale_factor = scale_factor
+        stages = [3] if scale_factor == 3 else [2] * (scale_factor.bit_length() - 1)
+        norm = nn.BatchNorm2d if self.batch_norm else nn.Identity
+        self.head = nn.Sequential(nn.Conv2d(3, num_channels, kernel_size=9, padding=4), self.activation())
+        self.blocks = nn.Sequential(
+            *[SkipBlock(num_channels, self.activation, self.batch_norm) for _ in range(num_blocks)]
+        )
+        self.middle = nn.Sequential(conv3x3(num_channels, num_channels), norm(num_channels))
+        last = self.activation if self.activate_upsampled else nn.Identity
+        self.upsample = nn.Sequential(*[nn.Sequential(Upsampler(num_channels, stage), last()) for stage in stages])
+        self.to_rgb = nn.Conv2d(num_channels, 3, kernel_size=9, padding=4)
+        initialise(self, "kaiming" if start == "enlarger" else start)
+        if start == "enlarger":
+            start_skip_as_enlarger(self, stages)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping, **others) -> "SkipEnlarger":
+        """The network that a run's settings describe, to be filled with its weights."""
+        names = ("scale_factor", "num_channels", "num_blocks")
+        return cls(**{name: settings[name] for name in names}, **others)
+
+    def forward(self, lr_img: Tensor) -> Tensor:
+        with torch.autocast(lr_img.device.type, enabled=False):  # mixed precision as in SRNet, for the blocks alone
+            shallow = self.head(lr_img)
+        deep = self.middle(self.blocks(shallow))
+        with torch.autocast(lr_img.device.type, enabled=False):
+            features = self.upsample(shallow + deep.float())
+            sr_img = self.to_rgb(features)
+        return sr_img if self.training else sr_img.clamp(0, 1)
+
+
+class SRResNet(SkipEnlarger):
+    """SRGAN's generator: batch norm and PReLU, 16 blocks, 1.5 M parameters at x4. Source: Ledig et al. 2017, "Photo-
+    realistic single image super-resolution using a generative adversarial network", fig. 4; seed 001.
+
+    Trained by pixel loss alone it is SRResNet; trained on by `training.fit_gan` it is SRGAN.
+    """
+
+    activation, batch_norm, activate_upsampled = nn.PReLU, True, True
+
+
+class ResShuffle(SkipEnlarger):
+    """SRResNet without batch norm, with ReLU: 16 blocks, 1.5 M parameters at x4. Source: seed 003, after Lim et al.
+    2017 (EDSR) and Shi et al. 2016 (PixelShuffle).
+    """
+
+
+@torch.no_grad()
+def start_skip_as_enlarger(net: SkipEnlarger, stages: list[int]) -> None:
+    """Set initial weights so that, untrained, the global skip enlarges about as bicubic interpolation does.
+
+    The first three channels carry the colours: the 9x9 convolutions copy them, each upsampling stage interpolates, and
+    the blocks add nothing at first (their last weights are zero). The other channels keep a random start, quiet in the
+    layers that touch colours.
+    """
+    for conv, quiet in ((net.head[0], 0.1), (net.to_rgb, 0.01)):
+        conv.weight *= quiet
+    net.head[0].weight[:3] = 0
+    net.to_rgb.weight[:, :3] = 0
+    for colour in range(3):
+        net.head[0].weight[colour, colour, 4, 4] = 1
+        net.to_rgb.weight[colour, colour, 4, 4] = 1
+    for block in net.blocks:
+        last = block.body[4] if net.batch_norm else block.body[3]
+        nn.init.zeros_(last.weight)
+    net.middle[0].weight[:3] = 0
+    for stage, scale_factor in zip(net.upsample, stages, strict=True):
+        kernels, weight = _interpolation_kernels(scale_factor), stage[0].conv.weight
+        weight[: 3 * len(kernels)] = 0
+        for colour in range(3):
+            weight[colour * len(kernels) : (colour + 1) * len(kernels), colour] = kernels
+
+
+class Discriminator(nn.Module):
+    """Made or true? img (N, 3, H, W) in [0, 1] -> logits (N,), > 0 for "true". H, W >= 16.
+
+    Eight convolutions in four stages that halve the side, batch norm but on the first, LeakyReLU(0.2), two linear
+    layers. Source: Ledig et al. 2017, fig. 4; seed 001. Differs in that any size passes: features are averaged to 6x6
+    (what 96x96 crops give) before the linear layers. The sigmoid is in the loss.
+    """
+
+    def __init__(self, num_channels: int = 64, num_hidden: int = 1024):
+        super().__init__()
+        layers, width = [], 3
+        for k in range(8):
+            channels, stride = num_channels * 2 ** (k // 2), 1 + k % 2
+            layers.append(nn.Conv2d(width, channels, kernel_size=3, stride=stride, padding=1))
+            layers += [nn.BatchNorm2d(channels)] if k else []
+            layers.append(nn.LeakyReLU(0.2))
+            width = channels
+        self.features = nn.Sequential(*layers)
+        self.linear = nn.Sequential(
+            nn.AdaptiveAvgPool2d(6), nn.Flatten(), nn.Linear(width * 36, num_hidden), nn.LeakyReLU(0.2),
+            nn.Linear(num_hidden, 1),
+        )  # fmt: skip
+
+    def forward(self, img: Tensor) -> Tensor:
+        return self.linear(self.features(img)).squeeze(1)
+
+
 class Normalize(nn.Module):
     """img (N, 3, H, W) in [0, 1] -> (img - mean) / std per colour. Mean and std are buffers and travel with weights."""
 
@@ -241,6 +385,63 @@ class ClassifyNet(nn.Module):
 
     def forward(self, img: Tensor) -> Tensor:
         return self.linear(self.extract(img))
+
+
+class PerceptualFeatures(nn.Module):
+    """phi(i, j) of a trained classifier: its features after the j-th convolution (with its activation) before the i-th
+    pooling, i and j counted from 1. img (N, 3, H, W) in [0, 1] -> (N, C, h, w). Source: Ledig et al. 2017; seed 001.
+
+    `layers` are the classifier's convolutions, activations and poolings in order, already trained: this class never
+    makes weights, so features cannot be random by accident. Frozen, and always in evaluation mode. `calibrate` divides
+    them by their root mean square on true pictures (the paper divides VGG's by 12.75), so that a loss on them is of one
+    size whatever network they come from.
+    """
+
+    def __init__(self, normalize: Normalize, layers: Sequence[nn.Module], i: int, j: int):
+        super().__init__()
+        self.normalize = copy.deepcopy(normalize)
+        self.layers = copy.deepcopy(nn.Sequential(*_cut(layers, i, j)))
+        self.register_buffer("size", torch.ones(()))
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def of_classifier(cls, classifier: ClassifyNet, i: int = 2, j: int = 2) -> "PerceptualFeatures":
+        """Of the project's own ClassifyNet, which has phi(1, 2), phi(2, 2) and phi(3, 2) at most."""
+        layers = [classifier.encoder.conv, nn.ReLU(), *classifier.features]
+        return cls(classifier.normalize, layers, i, j)
+
+    @classmethod
+    def of_vgg19(cls, weights: str | Path, i: int = 5, j: int = 4) -> "PerceptualFeatures":
+        """Of torchvision's VGG19, with the ImageNet weights of the file `weights` (Simonyan and Zisserman 2015)."""
+        from torchvision.models import vgg19
+
+        net = vgg19(weights=None)
+        net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        return cls(Normalize(IMAGENET_MEAN, IMAGENET_STD), list(net.features), i, j)
+
+    def train(self, mode: bool = True) -> "PerceptualFeatures":
+        return super().train(False)
+
+    @torch.no_grad()
+    def calibrate(self, img: Tensor) -> "PerceptualFeatures":
+        self.size.fill_(1)
+        self.size.fill_(self(img).square().mean().sqrt())
+        return self
+
+    def forward(self, img: Tensor) -> Tensor:
+        return self.layers(self.normalize(img)) / self.size
+
+
+def _cut(layers: Sequence[nn.Module], i: int, j: int) -> list[nn.Module]:
+    """The layers up to the activation behind the j-th convolution before the i-th pooling."""
+    pools = convs = 0
+    for index, layer in enumerate(layers):
+        pools, convs = (pools + 1, 0) if isinstance(layer, nn.MaxPool2d) else (pools, convs)
+        convs += isinstance(layer, nn.Conv2d)
+        if (pools, convs) == (i - 1, j) and isinstance(layer, nn.ReLU):
+            # not in place: the same layers may serve elsewhere
+            return [nn.ReLU() if isinstance(kept, nn.ReLU) else kept for kept in layers[: index + 1]]
+    raise ValueError(f"phi({i}, {j}) does not exist: this network has no {j}. convolution before its {i}. pooling.")
 
 
 class MultiTaskNet(nn.Module):

@@ -147,6 +147,19 @@ def ssim(
     return torch.cat(values)
 
 
+def ssim_loss(sr_img: Tensor, hr_img: Tensor) -> Tensor:
+    """1 - SSIM, the mean over a batch in [0, 1], for training: it has a gradient, and computes in float32.
+
+    sr_img, hr_img: (N, 3, H, W) in [0, 1], sides of 11 pixels or more. Constants as in `ssim`, valid windows.
+    bfloat16 would lose E[x²] - E[x]² altogether, so mixed precision is switched off here. Source: Zhao et al. 2017,
+    "Loss functions for image restoration with neural networks".
+    """
+    from pytorch_msssim import ssim as differentiable_ssim
+
+    with torch.autocast(sr_img.device.type, enabled=False):
+        return 1 - differentiable_ssim(sr_img.float(), hr_img.float(), data_range=1.0)
+
+
 def _ssim_sum(x: Tensor, y: Tensor, band: Tensor, tile: int, columns: int, data_range: float) -> Tensor:
     """Sum of the SSIM map over a strip's first `columns` columns. x, y: (n, C, rows, width) -> (n, C).
 

@@ -16,13 +16,14 @@ import pickle
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -320,9 +321,237 @@ def fit(
 
     Raises FloatingPointError when the loss is not finite; the last good checkpoint stays.
     """
-    folder = Path(folder)
-    device = next(model.parameters()).device
-    identity = {"settings": _plain(settings), "data": _plain(data)}
+    finished = _finished_run(model, folder, settings, data, restart_on_change)
+    if finished:
+        return finished
+    model.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, settings)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(settings))
+    averaged = AveragedModel(model) if settings.get("ema_decay") else None
+    parallel = _on_every_process(model)
+    state = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "averaged": averaged}
+    work = _Work(folder, settings, data, state, averaged.module if averaged else model, validate, best)
+    for batch, share in work.batches(batches):
+        with work.mixed_precision():
+            total, parts = loss(parallel, batch)
+        optimizer.zero_grad(set_to_none=True)
+        (total * share).backward()
+        _clip(model, settings)
+        optimizer.step()
+        scheduler.step()
+        _average(averaged, model, settings)
+        work.log({"loss": total, **parts})
+    return work.finish(model)
+
+
+def fit_gan(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    content_loss: Callable[[Tensor, Tensor], tuple[Tensor, dict]],
+    batches: Callable[[torch.Generator], Iterable[Batch]],
+    folder: str | Path,
+    settings: Mapping,
+    data: Mapping,
+    validate: Callable[[nn.Module], dict[str, float]],
+    best: tuple[str, str],
+    restart_on_change: bool = False,
+) -> Run:
+    """Train `generator` against `discriminator`; leave it with the weights of its best epoch, and return the run.
+
+    content_loss  content_loss(sr_img, hr_img) -> (total, parts): what keeps the generator with its picture.
+    batches       as for `fit`; each batch holds "lr_img" and "hr_img".
+    settings      as for `fit`, and adversarial_weight (1e-3 in the paper). Both networks learn by the same optimiser
+                  settings.
+
+    The history has, as means over an epoch: loss (the generator's), adversarial, the content loss's parts,
+    discriminator (its loss), and true and made: what the discriminator answers on average, 1 for "true".
+    validate, best, the folder and what is raised: as for `fit`. Source: Ledig et al. 2017; seed 001.
+    """
+    finished = _finished_run(generator, folder, settings, data, restart_on_change)
+    if finished:
+        return finished
+    networks = {"generator": generator, "discriminator": discriminator}
+    for network in networks.values():
+        network.to(memory_format=torch.channels_last)
+    optimizers = {name: make_optimizer(network, settings) for name, network in networks.items()}
+    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(o, schedule(settings)) for name, o in optimizers.items()}
+    averaged = AveragedModel(generator) if settings.get("ema_decay") else None
+    make, judge = _on_every_process(generator), _on_every_process(discriminator)
+    state = networks | {f"{name}_optimizer": optimizer for name, optimizer in optimizers.items()}
+    state |= {f"{name}_scheduler": scheduler for name, scheduler in schedulers.items()} | {"averaged": averaged}
+    work = _Work(folder, settings, data, state, averaged.module if averaged else generator, validate, best)
+    for batch, share in work.batches(batches):
+        with work.mixed_precision():
+            sr_img = make(batch["lr_img"])
+
+        # --- the discriminator learns to tell true pictures from made ones
+        discriminator.requires_grad_(True)
+        optimizers["discriminator"].zero_grad(set_to_none=True)
+        answers, discriminator_loss = {}, 0.0
+        # detach: this step must not teach the generator, and least of all to be found out
+        for name, img, target in (("true", batch["hr_img"], 1.0), ("made", sr_img.detach(), 0.0)):
+            with work.mixed_precision():
+                logits = judge(img).float()
+                part = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+            (part * share).backward()
+            answers[name] = logits.detach().sigmoid().mean()
+            discriminator_loss = discriminator_loss + part.detach()
+        _clip(discriminator, settings)
+        optimizers["discriminator"].step()
+
+        # --- the generator learns to be taken for true, and to stay with its picture
+        discriminator.requires_grad_(False)
+        with work.mixed_precision():
+            content, parts = content_loss(sr_img, batch["hr_img"])
+            logits = discriminator(sr_img).float()
+            adversarial = F.softplus(-logits).mean()  # -log D(G(LR))
+        total = content + settings["adversarial_weight"] * adversarial
+        optimizers["generator"].zero_grad(set_to_none=True)
+        (total * share).backward()
+        _clip(generator, settings)
+        optimizers["generator"].step()
+
+        for scheduler in schedulers.values():
+            scheduler.step()
+        _average(averaged, generator, settings)
+        work.log({"loss": total, "adversarial": adversarial, **parts, "discriminator": discriminator_loss, **answers})
+    return work.finish(generator)
+
+
+class _Work:
+    """A run in progress, for `fit` and `fit_gan`: its seeding, progress bar, history, checkpoints and last lines.
+
+    state: what a checkpoint holds, by name: anything with a state_dict, or None. judged: the network that is validated
+    and kept.
+    """
+
+    def __init__(self, folder, settings, data, state, judged, validate, best):
+        self.folder, self.settings, self.judged = Path(folder), settings, judged
+        self.validate, self.best, self.best_value = validate, best, None
+        self.state = {name: part for name, part in state.items() if part is not None}
+        self.device = next(judged.parameters()).device
+        self.num_epochs, self.steps_per_epoch = settings["num_epochs"], settings["steps_per_epoch"]
+        if self.num_epochs < 1 or self.steps_per_epoch < 1:
+            found = f"{self.num_epochs} and {self.steps_per_epoch}"
+            raise ValueError(f"num_epochs and steps_per_epoch must be 1 or more; got {found}.")
+        self.mixed = settings.get("mixed_precision", False) and computes_bfloat16(self.device)
+        self.identity = {"settings": _plain(settings), "data": _plain(data)}
+        self.epoch, self.rows, self.seconds_before = 0, [], 0.0
+        if (self.folder / "checkpoint.pth").exists():
+            self._resume()
+        self.info = {"finished": False, **self.identity, "environment": environment(self.device),
+                     "processes": process_count(), "precision": "bfloat16" if self.mixed else "float32"}  # fmt: skip
+        if process_rank() == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / "run.json", self.info)
+        self.started = time.perf_counter()
+
+    def mixed_precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
+
+    def batches(self, batches: Callable[[torch.Generator], Iterable[Batch]]) -> Iterator[tuple[Batch, float]]:
+        """This process's share of every batch of every epoch that is still to be done, and the weight of its loss."""
+        seed, networks = self.settings.get("seed", 0), [p for p in self.state.values() if isinstance(p, nn.Module)]
+        self.bar = tqdm(total=self.num_epochs * self.steps_per_epoch, initial=self.epoch * self.steps_per_epoch,
+                        desc=self.folder.name, unit="step", mininterval=0.5, file=sys.stdout, ncols=110,
+                        disable=process_rank() != 0)  # fmt: skip
+        while self.epoch < self.num_epochs and not self._patience_is_spent():
+            torch.manual_seed(seed + 1_000 * (self.epoch + 1) + process_rank())  # dropout; differs between processes
+            for network in networks:
+                network.train()
+            self.sums, self.step = {}, 0
+            for batch in batches(torch.Generator().manual_seed(seed + 1_000 * (self.epoch + 1))):
+                yield _share(batch)
+            if self.step != self.steps_per_epoch:
+                raise ValueError(f"settings say {self.steps_per_epoch} steps an epoch; batches() gave {self.step}.")
+            self._end_epoch()
+        self.bar.close()
+
+    def log(self, values: Mapping[str, Tensor | float]) -> None:
+        """A step's losses. `loss` must stay finite."""
+        self.step += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + torch.as_tensor(value).detach()
+        # reading a value makes a GPU wait, so not at every step
+        if self.step % 20 == 0 or self.step == self.steps_per_epoch:
+            loss = self.sums["loss"].item() / self.step
+            if not math.isfinite(loss):
+                self.bar.close()
+                last = f"The checkpoint of epoch {self.epoch} is kept in {self.folder}."
+                raise FloatingPointError(
+                    f"The training loss is not finite in epoch {self.epoch + 1}. "
+                    f"{last if self.epoch else 'Nothing was saved yet.'} Lower learning_rate or set clip_norm."
+                )
+            self.bar.set_postfix_str(f"epoch {self.epoch + 1}/{self.num_epochs}, loss {loss:.4f}")
+        self.bar.update()
+
+    def finish(self, model: nn.Module) -> Run:
+        """The chosen epoch's weights in `model`, and the last lines of run.json."""
+        history, (name, direction) = pd.DataFrame(self.rows), self.best
+        values = history[f"{name}_valid"]
+        best_row = history.loc[values.idxmax() if direction == "max" else values.idxmin()]
+        self.info |= {"finished": True, "time_seconds": self.rows[-1]["time_seconds"],
+                      "best_epoch": int(best_row["epoch"]),
+                      "validation": {name: float(best_row[name]) for name in history if name.endswith("_valid")},
+                      "weights": file_fingerprint(self.folder / "model.pth")}  # fmt: skip
+        if process_rank() == 0:
+            write_json(self.folder / "run.json", self.info)
+            (self.folder / "checkpoint.pth").unlink(missing_ok=True)
+        if dist.is_initialized():
+            dist.barrier()
+        load_weights(model, self.folder / "model.pth")
+        model.eval()
+        return Run(self.folder, self.info, history)
+
+    def _end_epoch(self) -> None:
+        """Validate, keep the weights if they are the best so far, write history and checkpoint."""
+        self.epoch += 1
+        rate = self.settings["learning_rate"] * schedule(self.settings)(self.epoch * self.steps_per_epoch)
+        scores = self.validate(self.judged.eval())
+        seconds = self.seconds_before + time.perf_counter() - self.started
+        self.rows.append(
+            {"epoch": self.epoch, "time_seconds": round(seconds, 1), "learning_rate": rate}
+            | {f"{name}_train": float(value) / self.step for name, value in self.sums.items()}
+            | {f"{name}_valid": float(value) for name, value in scores.items()}
+        )
+        value, best_value = self.rows[-1][f"{self.best[0]}_valid"], self.best_value
+        if best_value is None or (value > best_value if self.best[1] == "max" else value < best_value):
+            self.best_value, weights = value, self.judged.state_dict()
+            if self.settings.get("half_weights"):
+                weights = {n: v.half() if v.is_floating_point() else v for n, v in weights.items()}
+            _save(self.folder / "model.pth", weights)
+        if process_rank() == 0:
+            write_table(self.folder / "history.csv", pd.DataFrame(self.rows))
+        progress = {"epoch": self.epoch, "history": self.rows, "best_value": self.best_value, "time_seconds": seconds}
+        parts = {name: part.state_dict() for name, part in self.state.items()}
+        _save(self.folder / "checkpoint.pth", progress | {"info": self.identity} | parts)
+
+    def _resume(self) -> None:
+        """Restore the state after the last whole epoch."""
+        saved = read_tensors(self.folder / "checkpoint.pth")
+        if saved["info"] != self.identity:
+            raise ValueError(
+                f"{self.folder} holds an unfinished run with other settings or data. "
+                f"Set them back to go on, or delete that folder to train afresh."
+            )
+        for name, part in self.state.items():
+            part.load_state_dict(saved[name])
+        self.epoch, self.rows, self.best_value = saved["epoch"], saved["history"], saved["best_value"]
+        self.seconds_before = saved["time_seconds"]
+        print(f"{self.folder}: going on after epoch {self.epoch}.")
+
+    def _patience_is_spent(self) -> bool:
+        """Whether the last `patience` epochs were no better than the best before them."""
+        patience = self.settings.get("patience")
+        if not patience or len(self.rows) <= patience:
+            return False
+        sign = 1 if self.best[1] == "max" else -1
+        values = [sign * row[f"{self.best[0]}_valid"] for row in self.rows]
+        return max(values[-patience:]) <= max(values[:-patience])
+
+
+def _finished_run(model, folder, settings, data, restart_on_change) -> Run | None:
+    """The folder's finished run, its weights in `model`; None where training has still to be done."""
     finished = find_run(folder, settings, data, restart_on_change)
     if finished and not finished.has_weights:
         print(f"{folder}: its finished run is kept without its weights; training it again.")
@@ -330,105 +559,34 @@ def fit(
     if dist.is_initialized():
         dist.barrier()  # nobody looks for a checkpoint before the first process has cleared an old one away
     if finished:
-        load_weights(model, folder / "model.pth")
+        load_weights(model, finished.folder / "model.pth")
+        model.eval()
         print(f"{folder}: finished run found, trained on {finished.info['data']['name']}; nothing to train.")
-        return finished
+    return finished
 
-    model.to(memory_format=torch.channels_last)
-    mixed = settings.get("mixed_precision", False) and computes_bfloat16(device)
-    half_weights = settings.get("half_weights", False)
-    seed = settings.get("seed", 0)
-    num_epochs, steps_per_epoch = settings["num_epochs"], settings["steps_per_epoch"]
-    if num_epochs < 1 or steps_per_epoch < 1:
-        raise ValueError(f"num_epochs and steps_per_epoch must be 1 or more; got {num_epochs} and {steps_per_epoch}.")
-    optimizer = make_optimizer(model, settings)
-    rate_factor = schedule(settings)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor)
-    averaged = AveragedModel(model) if settings.get("ema_decay") else None
-    judged = averaged.module if averaged else model
-    parallel = model
-    if process_count() > 1:
-        parallel = nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
-    epoch, rows, best_value, seconds_before = _resume(folder, identity, model, averaged, optimizer, scheduler)
-    info = {"finished": False, **identity, "environment": environment(device), "processes": process_count(),
-            "precision": "bfloat16" if mixed else "float32"}  # fmt: skip
-    if process_rank() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "run.json", info)
+def _on_every_process(model: nn.Module) -> nn.Module:
+    """The model itself, or under torchrun a wrapper that averages its gradients over the processes."""
+    if process_count() == 1:
+        return model
+    device = next(model.parameters()).device
+    # buffers stay each process's own: sending them between two forward passes would spoil the first one's gradient
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+    )
 
-    started = time.perf_counter()
-    total_steps = num_epochs * steps_per_epoch
-    bar = tqdm(total=total_steps, initial=epoch * steps_per_epoch, desc=folder.name, unit="step", mininterval=0.5,
-               file=sys.stdout, ncols=110, disable=process_rank() != 0)  # fmt: skip
-    while epoch < num_epochs and not _patience_is_spent(rows, best, settings.get("patience")):
-        torch.manual_seed(seed + 1_000 * (epoch + 1) + process_rank())  # dropout; differs between processes
-        generator = torch.Generator().manual_seed(seed + 1_000 * (epoch + 1))
-        model.train()
-        sums: dict[str, Tensor] = {}
-        for step, whole_batch in enumerate(batches(generator), start=1):
-            batch, share = _share(whole_batch)
-            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-                total, parts = loss(parallel, batch)
-            optimizer.zero_grad(set_to_none=True)
-            (total * share).backward()
-            if settings.get("clip_norm"):
-                nn.utils.clip_grad_norm_(model.parameters(), settings["clip_norm"])
-            optimizer.step()
-            scheduler.step()
-            if averaged:
-                # a decay that rises with the number of steps soon forgets the start
-                steps_averaged = int(averaged.n_averaged)
-                decay = min(settings["ema_decay"], (1 + steps_averaged) / (10 + steps_averaged))
-                averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
-                averaged.update_parameters(model)
 
-            for name, value in {"loss": total, **parts}.items():
-                sums[name] = sums.get(name, 0) + torch.as_tensor(value).detach()
-            if step % 20 == 0 or step == steps_per_epoch:  # reading a value makes a GPU wait, so not at every step
-                _require_finite(sums["loss"], folder, epoch, bar)
-                bar.set_postfix_str(f"epoch {epoch + 1}/{num_epochs}, loss {sums['loss'].item() / step:.4f}")
-            bar.update()
-        if not sums or step != steps_per_epoch:
-            raise ValueError(f"settings say {steps_per_epoch} steps an epoch; batches() gave {step if sums else 0}.")
+def _clip(model: nn.Module, settings: Mapping) -> None:
+    if settings.get("clip_norm"):
+        nn.utils.clip_grad_norm_(model.parameters(), settings["clip_norm"])
 
-        epoch += 1
-        rate = settings["learning_rate"] * rate_factor(epoch * steps_per_epoch)
-        scores = validate(judged.eval())
-        seconds = seconds_before + time.perf_counter() - started
-        rows.append(
-            {"epoch": epoch, "time_seconds": round(seconds, 1), "learning_rate": rate}
-            | {f"{name}_train": float(value) / step for name, value in sums.items()}
-            | {f"{name}_valid": float(value) for name, value in scores.items()}
-        )
-        value = rows[-1][f"{best[0]}_valid"]
-        if best_value is None or (value > best_value if best[1] == "max" else value < best_value):
-            best_value = value
-            state = judged.state_dict()
-            _save(folder / "model.pth", {n: v.half() for n, v in state.items()} if half_weights else state)
-        state = {"epoch": epoch, "history": rows, "best_value": best_value, "time_seconds": seconds, "info": identity}
-        state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
-        state |= {"averaged": averaged.state_dict()} if averaged else {}
-        _save(folder / "checkpoint.pth", state)
-        history = pd.DataFrame(rows)
-        if process_rank() == 0:
-            write_table(folder / "history.csv", history)
-    bar.close()
 
-    history = pd.DataFrame(rows)
-    best_row = history.loc[history[f"{best[0]}_valid"].pipe(lambda c: c.idxmax() if best[1] == "max" else c.idxmin())]
-    info |= {"finished": True, "time_seconds": rows[-1]["time_seconds"], "best_epoch": int(best_row["epoch"]),
-             "validation": {name: float(best_row[name]) for name in history if name.endswith("_valid")}}  # fmt: skip
-    if process_rank() == 0:
-        write_table(folder / "history.csv", history)
-        write_json(folder / "run.json", info | {"weights": file_fingerprint(folder / "model.pth")})
-        (folder / "checkpoint.pth").unlink(missing_ok=True)
-    if dist.is_initialized():
-        dist.barrier()
-    info["weights"] = file_fingerprint(folder / "model.pth")
-    load_weights(model, folder / "model.pth")
-    model.eval()
-    return Run(folder, info, history)
+def _average(averaged: AveragedModel | None, model: nn.Module, settings: Mapping) -> None:
+    """Move the averaged weights a little towards the model's; the decay rises with the steps, to forget the start."""
+    if averaged:
+        steps = int(averaged.n_averaged)
+        averaged.multi_avg_fn = get_ema_multi_avg_fn(min(settings["ema_decay"], (1 + steps) / (10 + steps)))
+        averaged.update_parameters(model)
 
 
 class Muon(torch.optim.Adam):
@@ -554,14 +712,6 @@ def _plain(mapping: Mapping) -> dict:
     return json.loads(json.dumps(dict(mapping)))
 
 
-def _patience_is_spent(rows: list[dict], best: tuple[str, str], patience: int | None) -> bool:
-    """Whether the last `patience` epochs were no better than the best before them."""
-    if not patience or len(rows) <= patience:
-        return False
-    values = [row[f"{best[0]}_valid"] if best[1] == "max" else -row[f"{best[0]}_valid"] for row in rows]
-    return max(values[-patience:]) <= max(values[:-patience])
-
-
 def _share(batch: Batch) -> tuple[Batch, float]:
     """This process's part of a batch, in channels_last, and the weight that makes the mean over processes exact."""
     rank, count = process_rank(), process_count()
@@ -574,36 +724,6 @@ def _share(batch: Batch) -> tuple[Batch, float]:
     return part | images, weight
 
 
-def _require_finite(loss_sum: Tensor, folder: Path, epoch: int, bar: tqdm) -> None:
-    if not torch.isfinite(loss_sum):
-        bar.close()
-        kept = f"The checkpoint of epoch {epoch} is kept in {folder}." if epoch else "Nothing was saved yet."
-        raise FloatingPointError(
-            f"The training loss is not finite in epoch {epoch + 1}. {kept} Lower learning_rate or set clip_norm."
-        )
-
-
 def _save(path: Path, content: dict) -> None:
     if process_rank() == 0:
         write_whole(path, lambda beside: torch.save(content, beside))
-
-
-def _resume(
-    folder: Path, identity: dict, model, averaged, optimizer, scheduler
-) -> tuple[int, list, float | None, float]:
-    """Restore the state after the last whole epoch: (epochs done, history rows, best value, seconds)."""
-    if not (folder / "checkpoint.pth").exists():
-        return 0, [], None, 0.0
-    state = read_tensors(folder / "checkpoint.pth")
-    if state["info"] != identity:
-        raise ValueError(
-            f"{folder} holds an unfinished run with other settings or data. "
-            f"Set them back to go on, or delete that folder to train afresh."
-        )
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
-    if averaged:
-        averaged.load_state_dict(state["averaged"])
-    print(f"{folder}: going on after epoch {state['epoch']}.")
-    return state["epoch"], state["history"], state["best_value"], state["time_seconds"]

@@ -24,6 +24,12 @@ def small_sr(scale_factor=2, **options):
         (small_sr(2), (1, 3, 7, 5), (1, 3, 14, 10)),
         (small_sr(3), (1, 3, 6, 5), (1, 3, 18, 15)),
         (small_sr(4), (1, 3, 1, 3), (1, 3, 4, 12)),
+        (NetSet.SRResNet(4, num_channels=8, num_blocks=2), (2, 3, 5, 7), (2, 3, 20, 28)),
+        (NetSet.SRResNet(2, num_channels=8, num_blocks=0), (1, 3, 5, 7), (1, 3, 10, 14)),
+        (NetSet.ResShuffle(3, num_channels=8, num_blocks=1), (1, 3, 4, 6), (1, 3, 12, 18)),
+        (NetSet.ResShuffle(8, num_channels=8, num_blocks=1).eval(), (1, 3, 1, 2), (1, 3, 8, 16)),
+        (NetSet.Discriminator(4, 8), (3, 3, 96, 96), (3,)),
+        (NetSet.Discriminator(4, 8), (1, 3, 17, 30), (1,)),
         (NetSet.SelfEnsemble(small_sr(2)), (1, 3, 7, 5), (1, 3, 14, 10)),
         (NetSet.BicubicEnlarger(2), (1, 3, 7, 5), (1, 3, 14, 10)),
         (NetSet.ClassifyNet(num_channels=8), (3, 3, 32, 32), (3, 10)),
@@ -74,6 +80,94 @@ def test_untrained_srnet_enlarges_almost_as_bicubic_does(scale_factor):
     assert error.mean() < 0.02
     random_start = NetSet.SRNet(scale_factor, num_channels=64, num_blocks=2, start="kaiming")(smooth)
     assert (random_start - enlarged).abs().mean() > 0.05
+
+
+def test_layers_of_srgan_are_the_papers_figure_4():
+    net = NetSet.SRResNet()
+    convs = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    shapes = [(c.in_channels, c.out_channels, c.kernel_size[0]) for c in convs]
+    assert shapes == [(3, 64, 9), *[(64, 64, 3)] * 33, (64, 256, 3), (64, 256, 3), (64, 3, 9)]
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()) == 33
+    assert sum(isinstance(layer, nn.PReLU) for layer in net.modules()) == 1 + 16 + 2
+    convs = [layer for layer in NetSet.Discriminator().modules() if isinstance(layer, nn.Conv2d)]
+    widths = [64, 64, 128, 128, 256, 256, 512, 512]
+    assert [(c.out_channels, c.stride[0]) for c in convs] == list(zip(widths, [1, 2] * 4, strict=True))
+    linears = [layer for layer in NetSet.Discriminator().modules() if isinstance(layer, nn.Linear)]
+    assert [(c.in_features, c.out_features) for c in linears] == [(512 * 36, 1024), (1024, 1)]
+
+
+def test_layers_of_resshuffle_are_those_of_seed_003():
+    net = NetSet.ResShuffle()
+    kinds = {type(layer) for layer in net.modules()}
+    assert nn.ReLU in kinds and not kinds & {nn.PReLU, nn.BatchNorm2d}
+    conv = lambda i, o, k=3: k * k * i * o + o  # noqa: E731
+    by_hand = conv(3, 64, 9) + 32 * conv(64, 64) + conv(64, 64) + 2 * conv(64, 256) + conv(64, 3, 9)
+    assert NetSet.count_parameters(net) == by_hand
+
+
+@pytest.mark.parametrize("scale_factor", [2, 3, 4])
+@pytest.mark.parametrize("network", [NetSet.SRResNet, NetSet.ResShuffle])
+def test_untrained_skip_enlarges_almost_as_bicubic_does(network, scale_factor):
+    torch.manual_seed(0)
+    smooth = F.interpolate(torch.rand(1, 3, 6, 6), size=(24, 24), mode="bicubic", align_corners=False).clamp(0, 1)
+    enlarged = network(scale_factor, num_channels=16, num_blocks=2)(smooth)
+    error = (enlarged - NetSet.BicubicEnlarger(scale_factor)(smooth))[..., 12:-12, 12:-12].abs()
+    assert error.mean() < 0.02
+
+
+def test_skip_enlargers_clip_what_they_show_but_not_what_they_learn_from():
+    net, white = NetSet.ResShuffle(2, num_channels=8, num_blocks=1), torch.ones(1, 3, 8, 8)
+    nn.init.constant_(net.to_rgb.bias, 0.5)
+    assert net.train()(white).max() > 1 >= net.eval()(white).max()
+
+
+@pytest.mark.parametrize("build", [lambda: small_sr(2), lambda: NetSet.SRResNet(4, 16, 2)])
+def test_mixed_precision_keeps_the_levels_of_a_picture(build):
+    torch.manual_seed(0)
+    net, img = build().eval(), torch.rand(1, 3, 12, 12)
+    with torch.no_grad():
+        exact = net(img)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = net(img)
+    assert mixed.dtype == torch.float32
+    assert (mixed - exact).abs().max() < 1 / 255
+
+
+def test_perceptual_features_are_cut_as_the_paper_counts():
+    from torchvision.models import vgg19
+
+    layers = list(vgg19(weights=None).features)
+    for (i, j), length in {(1, 2): 4, (2, 2): 9, (5, 4): 36}.items():  # torchvision's features[:36] ends in relu5_4
+        assert len(NetSet.PerceptualFeatures(NetSet.Normalize(), layers, i, j).layers) == length
+    with pytest.raises(ValueError, match=r"phi\(1, 3\) does not exist"):
+        NetSet.PerceptualFeatures(NetSet.Normalize(), layers, 1, 3)
+
+
+def test_perceptual_features_stand_still_and_teach_the_picture():
+    torch.manual_seed(0)
+    classifier, img = NetSet.ClassifyNet(num_channels=8), torch.rand(2, 3, 40, 24, requires_grad=True)
+    features = NetSet.PerceptualFeatures.of_classifier(classifier, 3, 2).calibrate(img).train()
+    assert features(img).shape == (2, 16, 10, 6)
+    torch.testing.assert_close(features(img).square().mean(), torch.tensor(1.0))
+    assert torch.equal(features(img), features(img))  # no dropout
+    features(img).sum().backward()
+    assert img.grad.abs().sum() > 0 and not any(p.requires_grad for p in features.parameters())
+    assert all(p.requires_grad for p in classifier.parameters())
+    whole = NetSet.PerceptualFeatures.of_classifier(classifier, 1, 1)(img)
+    torch.testing.assert_close(whole, classifier.encoder(classifier.normalize(img)))
+
+
+def test_vgg19_features_come_from_its_file_alone(tmp_path):
+    from torchvision.models import vgg19
+
+    torch.manual_seed(0)
+    net, img = vgg19(weights=None).eval(), torch.rand(1, 3, 32, 32)
+    torch.save(net.state_dict(), tmp_path / "vgg19.pth")
+    features = NetSet.PerceptualFeatures.of_vgg19(tmp_path / "vgg19.pth", 2, 2)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    torch.testing.assert_close(features(img), net.features[:9]((img - mean) / std))
+    with pytest.raises(FileNotFoundError):
+        NetSet.PerceptualFeatures.of_vgg19(tmp_path / "none.pth")
 
 
 def test_interpolation_kernels_sum_to_one_and_mirror():
@@ -134,6 +228,7 @@ def test_self_ensemble_commutes_with_turns_and_flips():
         (lambda: NetSet.SRNet(num_channels=32), "num_channels >= 64"),
         (lambda: NetSet.SRNet(scale_factor=0), "scale_factor >= 1"),
         (lambda: NetSet.SRNet(start="zeros"), "'zeros'"),
+        (lambda: NetSet.ResShuffle(5), "scale_factor 2, 3, 4 or 8"),
         (lambda: NetSet.Normalize(std=(1.0, 0.0, 1.0)), "positive stds"),
         (lambda: NetSet.ClassifyNet(num_channels=8)(torch.rand(1, 3, 16, 16)), r"\(1, 3, 16, 16\)"),
         (lambda: NetSet.ClassifyNet(num_channels=8)(torch.rand(3, 32, 32)), r"\(3, 32, 32\)"),

@@ -133,6 +133,18 @@ def test_y_border_and_range_against_skimage(data_range):
         )
 
 
+def test_ssim_loss_is_one_minus_ssim_with_a_gradient_even_in_mixed_precision():
+    generator = torch.Generator().manual_seed(3)
+    hr_img = torch.rand(2, 3, 20, 24, generator=generator)
+    sr_img = (hr_img + 0.1 * torch.rand(hr_img.shape, generator=generator)).clamp(0, 1).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = metrics.ssim_loss(sr_img, hr_img)
+    assert loss.item() == pytest.approx(1 - ssim(sr_img.detach(), hr_img).mean().item(), abs=1e-5)
+    loss.backward()
+    with torch.no_grad():
+        assert metrics.ssim_loss(sr_img - 0.01 * sr_img.grad / sr_img.grad.abs().max(), hr_img) < loss
+
+
 def test_ssim_equals_pytorch_msssim():
     """With a float64 window: the sum of the library's own, in float32, is off enough to move SSIM by 2e-6."""
     row = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))

@@ -398,3 +398,78 @@ def test_rate_factors_slow_the_named_part_only():
     pair.sr.requires_grad_(False)
     frozen = training.make_optimizer(pair, {"learning_rate": 0.1, "optimizer": "sgd"})
     assert sum(p.numel() for g in frozen.param_groups for p in g["params"]) == NetSet.count_parameters(pair.classifier)
+
+
+# --- two networks against each other
+
+
+PHOTOGRAPHS = F.interpolate(torch.rand(16, 3, 6, 6, generator=CHANCE), size=(32, 32), mode="bicubic").clamp(0, 1)
+GAN = {"num_epochs": 3, "steps_per_epoch": 4, "learning_rate": 1e-3, "adversarial_weight": 1e-3, "ema_decay": 0.9}
+
+
+def pixel_loss(sr_img, hr_img):
+    mse = F.mse_loss(sr_img, hr_img)
+    return mse, {"mse": mse}
+
+
+def gan_batches(generator):
+    for index in torch.randperm(16, generator=generator).split(4):
+        yield {"lr_img": F.avg_pool2d(PHOTOGRAPHS[index], 2), "hr_img": PHOTOGRAPHS[index]}
+
+
+def gan_validate(model):
+    return {"mse": F.mse_loss(training.predict(model, F.avg_pool2d(PHOTOGRAPHS, 2)), PHOTOGRAPHS)}
+
+
+def new_generator():
+    torch.manual_seed(0)
+    return NetSet.SRResNet(2, num_channels=8, num_blocks=1)
+
+
+def fit_gan(folder, settings=GAN, batches=gan_batches):
+    generator, discriminator = new_generator(), NetSet.Discriminator(4, 8)
+    run = training.fit_gan(
+        generator, discriminator, pixel_loss, batches, folder, settings, DATA, gan_validate, ("mse", "min")
+    )
+    return generator, run
+
+
+def test_gan_logs_both_sides_and_the_discriminator_learns(tmp_path):
+    settings = GAN | {"num_epochs": 6, "adversarial_weight": 0.0}
+    generator, run = fit_gan(tmp_path, settings)
+    assert {"loss_train", "adversarial_train", "mse_train", "discriminator_train", "true_train", "made_train",
+            "mse_valid"} <= set(run.history)  # fmt: skip
+    last = run.history.iloc[-1]
+    assert last.discriminator_train < run.history.discriminator_train[0]
+    assert last.true_train > last.made_train
+    assert last.loss_train == pytest.approx(last.mse_train, rel=1e-5)  # weight 0: the content alone
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["history.csv", "model.pth", "run.json"]
+    assert same(generator, training.load_weights(new_generator(), tmp_path / "model.pth"))
+
+
+def test_without_adversarial_weight_a_gan_trains_the_generator_as_fit_does(tmp_path):
+    settings = GAN | {"adversarial_weight": 0.0}
+    generator, _ = fit_gan(tmp_path / "gan", settings)
+    alone = new_generator()
+    training.fit(alone, lambda model, batch: pixel_loss(model(batch["lr_img"]), batch["hr_img"]), gan_batches,
+                 tmp_path / "alone", settings, DATA, gan_validate, ("mse", "min"))  # fmt: skip
+    assert same(generator, alone)
+    assert not same(generator, fit_gan(tmp_path / "against", GAN | {"adversarial_weight": 1.0})[0])
+
+
+def test_resuming_a_gan_gives_the_bits_of_an_uninterrupted_run(tmp_path):
+    whole, whole_run = fit_gan(tmp_path / "whole")
+    epochs_begun = []
+
+    def interrupted(generator):
+        epochs_begun.append(1)
+        for step, batch in enumerate(gan_batches(generator)):
+            if len(epochs_begun) == 3 and step == 1:
+                raise KeyboardInterrupt
+            yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_gan(tmp_path / "run", batches=interrupted)
+    resumed, run = fit_gan(tmp_path / "run")
+    assert same(whole, resumed)
+    assert run.history.drop(columns="time_seconds").equals(whole_run.history.drop(columns="time_seconds"))
