@@ -870,13 +870,34 @@ def find_sr_valid(root: str | Path = "DS", scale_factor: int = 2) -> SRTestSet:
     return SRTestSet(None, scale_factor, images=images, names=names, name=PHOTOGRAPHS_NAME)
 
 
-def find_sr_test(root: str | Path = "DS", scale_factor: int = 2) -> list[SRTestSet]:
-    """Those of Set5, Set14, B100 and Urban100 that are there, else two photographs inside scikit-image."""
-    folders = [Path(root) / name for name in ("Set5", "Set14", "B100", "Urban100")]
-    if found := [SRTestSet(folder, scale_factor) for folder in folders if folder.is_dir()]:
+SR_TEST_SETS = ("Set5", "Set14", "B100", "Urban100")
+
+
+def find_sr_test(root: str | Path = "DS", scale_factor: int = 2, div2k: bool = False) -> list[SRTestSet]:
+    """Those of Set5, Set14, B100 and Urban100 that are there, else two photographs inside scikit-image.
+
+    div2k: DIV2K's validation part too, the fifth set of seed 001. A run that chose its epoch there has seen it.
+    """
+    folders = {name: Path(root) / name for name in SR_TEST_SETS}
+    folders |= {"DIV2K valid": Path(root) / "DIV2K" / "valid"} if div2k else {}
+    if found := [SRTestSet(folder, scale_factor, name=name) for name, folder in folders.items() if folder.is_dir()]:
         return found
     images, names = embedded_photographs("test")
     return [SRTestSet(None, scale_factor, images=images, names=names, name=PHOTOGRAPHS_NAME)]
+
+
+def absent_sr_test(root: str | Path = "DS") -> dict[str, str]:
+    """The five test sets of seed 001 that are not there: {name: how to get it}."""
+    names = {"Set5": "set5", "Set14": "set14", "B100": "b100", "Urban100": "urban100", "DIV2K/valid": "div2k"}
+    return {name: f"python datasets.py download {command}" for name, command in names.items()
+            if not (Path(root) / name).is_dir()}  # fmt: skip
+
+
+def find_vgg19(root: str | Path = "DS") -> Path | None:
+    """The file of VGG19's ImageNet weights, in `root` or where torchvision keeps them; None if it is nowhere."""
+    name = ARCHIVES["vgg19"][0].target
+    places = (Path(root) / name, Path(torch.hub.get_dir()) / "checkpoints" / name)
+    return next((place for place in places if place.is_file()), None)
 
 
 # --- download -----------------------------------------------------------------------------------------------
@@ -888,14 +909,15 @@ class Archive:
 
     size: str
     url: str
-    inner: str  # folder inside the archive
-    target: str  # where that folder goes, below the root
-    checksum: str = ""  # "md5:..." or "sha256:..."; empty where none is published
+    inner: str  # folder inside the archive; empty where the file is wanted as it is
+    target: str  # where that folder or file goes, below the root
+    checksum: str = ""  # "md5:..." or "sha256:...", or how it begins; empty where none is published
 
 
 _CIFAR10 = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/DIV2K_{}_HR.zip"
 _HUB = "https://huggingface.co/datasets/eugenesiow/{0}/resolve/main/data/{0}_HR.tar.gz"
+_VGG19 = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # its name ends in its checksum's beginning
 _CIFAR10_MD5, _TRAIN_MD5, _VALID_MD5 = (
     "md5:c32a1d4ab5d03f1284b67883e8d87530",  # on its makers' page
     "md5:bdc2d9338d4e574fe81bf7d158758658",  # in several public loaders; its makers state none
@@ -907,10 +929,13 @@ ARCHIVES = {
     ],
     "set5": [Archive("0.9 MB", _HUB.format("Set5"), "Set5_HR", "Set5/HR")],
     "set14": [Archive("5 MB", _HUB.format("Set14"), "Set14_HR", "Set14/HR")],
+    "b100": [Archive("not stated", _HUB.format("BSD100"), "BSD100_HR", "B100/HR")],
+    "urban100": [Archive("135 MB", _HUB.format("Urban100"), "Urban100_HR", "Urban100/HR")],
     "div2k": [
         Archive("3.5 GB", _DIV2K.format("train"), "DIV2K_train_HR", "DIV2K/train", _TRAIN_MD5),
         Archive("0.4 GB", _DIV2K.format("valid"), "DIV2K_valid_HR", "DIV2K/valid", _VALID_MD5),
     ],
+    "vgg19": [Archive("548 MB", _VGG19, "", "vgg19-dcbb9e9d.pth", "sha256:dcbb9e9d")],
 }
 
 
@@ -933,9 +958,14 @@ def download(name: str, root: str | Path = "DS", timeout: float = 10) -> None:
         try:
             fetch(archive.url, part, timeout)
         except ConnectionError as error:
-            by_hand = f"or fetch the file by hand and unpack its folder {archive.inner} as {target}"
+            unpack = f"unpack its folder {archive.inner} as" if archive.inner else "put it at"
+            by_hand = f"or fetch the file by hand and {unpack} {target}"
             raise ConnectionError(f"{error}; run the command again, {by_hand}") from error
         _verify(part, archive)
+        if not archive.inner:
+            part.replace(target)
+            print(f"{target} is ready.")
+            continue
         try:
             extract(part, archive.inner, target)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
@@ -993,7 +1023,7 @@ def _verify(part: Path, archive: Archive) -> None:
     found = digest.hexdigest()
     if not expected:
         print(f"{part.stem}: no checksum is published; the sha256 of what came is {found}")
-    elif found != expected:
+    elif not found.startswith(expected):
         part.unlink()
         raise ValueError(
             f"{archive.url} came with {kind} {found} instead of {expected}: it was deleted, fetch it again"
@@ -1045,7 +1075,7 @@ _LAYOUT = {  # folder under DS/ -> how to get it
     **{
         a.target: f"{a.size}, python datasets.py download {name}" for name in ARCHIVES for a in ARCHIVES[name]
     },
-    **{name: "by hand, see DS/README.md" for name in ("B100", "Urban100", "CID22/train", "CID22/valid")},
+    **{name: "by hand, see DS/README.md" for name in ("CID22/train", "CID22/valid")},
 }
 
 
@@ -1060,6 +1090,8 @@ def show(root: str | Path = "DS") -> None:
                 if folder := _cifar10_folder(root):
                     num = sum(len(CIFAR10Dataset(root, train)) for train in (True, False))
                     state = f"{folder}, {num:,} images"
+            elif (root / name).is_file():
+                state = f"{root / name}"
             elif (root / name).is_dir():
                 state = f"{root / name}, {len(SRTestSet(root / name))} images"
         except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ A PSNR without its protocol is no number: channel and border move it by up to 2 
 image's, and `protocol_label` writes the protocol into a table's header.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,6 +180,88 @@ def _ssim_sum(x: Tensor, y: Tensor, band: Tensor, tile: int, columns: int, data_
     numerator = product_of_means.mul_(2).add_(c1) * covariance.mul_(2).add_(c2)
     denominator = squares_of_means.add_(c1) * variances.add_(c2)
     return numerator.div_(denominator).sum((-2, -1))
+
+
+# --- perceived quality, without a reference ----------------------------------------------------------------------
+
+NIQE_BLOCK = 96  # side of the blocks that statistics are taken from
+
+
+class NaturalScenes:
+    """NIQE: how far a picture's local statistics are from those of photographs. Lower is better; no reference picture
+    and no trained network are needed. Source: Mittal et al. 2013, "Making a completely blind image quality analyzer".
+
+    photographs: RGB images (3, H, W), float in [0, 1], sides of 96 pixels or more: what "natural" means. Differs from
+    the paper's, whose 125 photographs are not these, so scores compare only under one set of photographs.
+    """
+
+    def __init__(self, photographs: Sequence[Tensor]):
+        features = []
+        for img in photographs:
+            block_features, sharpness = _scene_features(img)
+            features.append(block_features[sharpness > 0.75 * sharpness.max()])
+        self.mean, self.covariance = _mean_and_covariance(torch.cat(features))
+
+    def score(self, img: Tensor) -> float:
+        """NIQE of one image (3, H, W), float in [0, 1], sides of 96 pixels or more."""
+        mean, covariance = _mean_and_covariance(_scene_features(img)[0])
+        difference = (mean - self.mean)[:, None]
+        return (difference.T @ torch.linalg.pinv((covariance + self.covariance) / 2) @ difference).sqrt().item()
+
+
+def _mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
+    features = features[features.isfinite().all(1)]  # a flat block has no shape to fit
+    if not len(features):
+        raise ValueError("every block of the picture is flat: NIQE has nothing to measure.")
+    return features.mean(0), features.T.cov(correction=1 if len(features) > 1 else 0)
+
+
+@torch.no_grad()
+def _scene_features(img: Tensor) -> tuple[Tensor, Tensor]:
+    """(blocks, 36) features, 18 at each of two scales, and (blocks,) sharpness: the mean local contrast."""
+    if img.ndim != 3 or img.shape[0] != 3 or not img.is_floating_point() or min(img.shape[1:]) < NIQE_BLOCK:
+        raise ValueError(f"a float image (3, H, W) with sides >= {NIQE_BLOCK} was expected, found {tuple(img.shape)}.")
+    height, width = (side // NIQE_BLOCK * NIQE_BLOCK for side in img.shape[1:])
+    luma = _planes(img[None, :, :height, :width], "y", 1.0) * 255
+    gauss = torch.signal.windows.gaussian(7, std=7 / 6, dtype=luma.dtype, device=luma.device)
+    window = torch.outer(gauss, gauss)[None, None] / gauss.sum() ** 2
+    features, sharpness = [], None
+    for side in (NIQE_BLOCK, NIQE_BLOCK // 2):
+        padded = F.pad(luma, (3, 3, 3, 3), mode="replicate")
+        mean = F.conv2d(padded, window)
+        contrast = (F.conv2d(padded**2, window) - mean**2).abs().sqrt()
+        blocks = _blocks((luma - mean) / (contrast + 1), side)
+        sharpness = _blocks(contrast, side).mean((1, 2)) if sharpness is None else sharpness
+        shape, _, left, right = _fit_asymmetric(blocks.flatten(1))
+        features += [shape, (left + right) / 2]
+        for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):  # how a pixel goes with its neighbour
+            features += _fit_asymmetric((blocks * blocks.roll(shift, (1, 2))).flatten(1))
+        luma = F.interpolate(luma, scale_factor=0.5, mode="bicubic", antialias=True)
+    return torch.stack(features, 1), sharpness
+
+
+def _blocks(plane: Tensor, side: int) -> Tensor:
+    """(1, 1, H, W) -> (H W / side², side, side)."""
+    return plane[0, 0].unfold(0, side, side).unfold(1, side, side).reshape(-1, side, side)
+
+
+def _fit_asymmetric(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Asymmetric generalised Gaussians fitted to the rows of (B, K) by moments: shape, mean, left and right scale, (B,)
+    each (Lasmar et al. 2009). Shape 2 is a Gaussian, 1 a Laplacian.
+    """
+    shapes = torch.arange(0.2, 10, 0.001, dtype=values.dtype, device=values.device)
+    ratios = (2 * torch.lgamma(2 / shapes) - torch.lgamma(1 / shapes) - torch.lgamma(3 / shapes)).exp()
+    left, right = (
+        (values.square() * side).sum(1).div(side.sum(1)).sqrt() for side in (values < 0, values > 0)
+    )
+    skew = left / right
+    ratio = values.abs().mean(1).square() / values.square().mean(1)
+    ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
+    shape = shapes[torch.searchsorted(ratios, ratio).clamp(max=len(shapes) - 1)]
+    shape = torch.where(ratio.isfinite(), shape, torch.nan)
+    scale = ((torch.lgamma(1 / shape) - torch.lgamma(3 / shape)) / 2).exp()
+    mean = (right - left) * scale * (torch.lgamma(2 / shape) - torch.lgamma(1 / shape)).exp()
+    return shape, mean, left * scale, right * scale
 
 
 # --- protocols ----------------------------------------------------------------------------------------------

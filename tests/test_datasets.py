@@ -751,10 +751,10 @@ def server(monkeypatch):
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
 
-    def serve(content, checksum="", suffix="tar.gz", **more):
+    def serve(content, checksum="", inner="Set5_HR", target="Set5/HR", **more):
         state.update(content=content, **more)
-        url = f"http://127.0.0.1:{web.server_port}/Set5_HR.{suffix}"
-        archive = datasets.Archive("1 kB", url, "Set5_HR", "Set5/HR", checksum)
+        url = f"http://127.0.0.1:{web.server_port}/Set5_HR.tar.gz"
+        archive = datasets.Archive("1 kB", url, inner, target, checksum)
         monkeypatch.setitem(datasets.ARCHIVES, "set5", [archive])
         return state["log"]
 
@@ -808,6 +808,35 @@ def test_a_part_that_is_already_whole_is_unpacked(server, tmp_path, capsys):
     assert leftovers(tmp_path) == ["Set5/HR/baby.png"]
     out = capsys.readouterr().out
     assert "no checksum is published" in out and hashlib.sha256(content).hexdigest() in out
+
+
+def test_a_single_file_is_put_in_its_place_and_checked_by_how_its_checksum_begins(server, tmp_path, capsys):
+    begins = hashlib.sha256(b"weights").hexdigest()[:8]
+    server(b"weights", f"sha256:{begins}", inner="", target="weights.pth")
+    assert datasets.main(["download", "set5", "--root", str(tmp_path)]) == 0
+    assert leftovers(tmp_path) == ["weights.pth"] and (tmp_path / "weights.pth").read_bytes() == b"weights"
+    server(b"other weights", f"sha256:{begins}", inner="", target="others.pth")
+    assert datasets.main(["download", "set5", "--root", str(tmp_path)]) == 1
+    assert leftovers(tmp_path) == ["weights.pth"] and f"instead of {begins}" in capsys.readouterr().err
+
+
+def test_vgg19_is_found_beside_the_data_or_where_torchvision_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    assert datasets.find_vgg19(tmp_path / "DS") is None
+    for folder in (tmp_path / "hub" / "checkpoints", tmp_path / "DS"):
+        folder.mkdir(parents=True)
+        (folder / "vgg19-dcbb9e9d.pth").touch()
+        assert datasets.find_vgg19(tmp_path / "DS") == folder / "vgg19-dcbb9e9d.pth"
+
+
+def test_absent_test_sets_are_named_with_the_command_that_brings_them(tmp_path):
+    assert list(datasets.absent_sr_test(tmp_path)) == ["Set5", "Set14", "B100", "Urban100", "DIV2K/valid"]
+    save(tmp_path / "Set14" / "a.png", random_image(8, 8))
+    save(tmp_path / "DIV2K" / "valid" / "b.png", random_image(8, 8))
+    absent = datasets.absent_sr_test(tmp_path)
+    assert list(absent) == ["Set5", "B100", "Urban100"]
+    assert all(how.split()[-1] in datasets.ARCHIVES for how in absent.values())
+    assert [test_set.name for test_set in datasets.find_sr_test(tmp_path, 4, div2k=True)] == ["Set14", "DIV2K valid"]
 
 
 def test_a_wrong_checksum_deletes_the_download(server, tmp_path, capsys):

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import convolve2d
-from scipy.stats import binom
+from scipy.stats import binom, gennorm
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchvision.transforms.v2.functional import gaussian_blur
 
+import datasets
 import metrics
 from metrics import psnr, ssim
 
@@ -523,3 +525,43 @@ scores, labels, right = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3) >
 def test_bad_classifications_raise(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- perceived quality
+
+
+@pytest.mark.parametrize("shape", [0.7, 1.0, 2.0, 4.0])
+def test_asymmetric_fit_finds_the_parameters_of_scipys_samples(shape):
+    size = np.abs(gennorm(shape).rvs((2, 200_000), random_state=0))
+    right = np.random.default_rng(0).random(size.shape) < 2 / (2 + 0.5)  # each side as often as it is wide
+    values = torch.tensor(np.where(right, 2 * size, -0.5 * size))
+    found, mean, left, right = metrics._fit_asymmetric(values)
+    assert found.tolist() == pytest.approx([shape] * 2, rel=0.05)
+    assert left.tolist() == pytest.approx([0.5] * 2, rel=0.05) and right.tolist() == pytest.approx([2.0] * 2, rel=0.05)
+    expected = (2 - 0.5) * math.gamma(2 / shape) / math.gamma(1 / shape)
+    assert mean.tolist() == pytest.approx([expected] * 2, rel=0.05)
+
+
+def photograph(part, name):
+    images, names = datasets.embedded_photographs(part)
+    return datasets.to_float(images[names.index(name)])
+
+
+def test_niqe_prefers_photographs_to_what_spoils_them():
+    astronaut, cat = photograph("train", "astronaut"), photograph("test", "chelsea")
+    natural = metrics.NaturalScenes([astronaut, photograph("test", "coffee")])
+    noise = torch.randn(cat.shape, generator=torch.Generator().manual_seed(0))
+    score = natural.score(cat)
+    assert score == natural.score(cat.clone())
+    soft = [natural.score(gaussian_blur(cat, 13, sigma)) for sigma in (1.0, 2.0)]
+    noisy = [natural.score((cat + sigma * noise).clamp(0, 1)) for sigma in (0.05, 0.2)]
+    assert score < soft[0] < soft[1] and score < noisy[0] < noisy[1]
+    assert natural.score(astronaut) < score  # what it was fitted on
+
+
+def test_niqe_says_what_it_needs():
+    natural = metrics.NaturalScenes([photograph("test", "coffee")])
+    with pytest.raises(ValueError, match="sides >= 96"):
+        natural.score(torch.rand(3, 95, 200))
+    with pytest.raises(ValueError, match="flat"):
+        natural.score(torch.full((3, 96, 96), 0.5))

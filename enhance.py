@@ -1,0 +1,210 @@
+"""A picture of one's own, enlarged: `python enhance.py photo.jpg --model srgan_x4` writes photo_srgan_x4.png beside it.
+
+The picture goes through the network in overlapping tiles and is written strip by strip, so memory does not grow with
+it. `python enhance.py --test-sets --model resshuffle_x4` measures a model on every test set that is in DS/.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import datasets
+import metrics
+import NetSet
+import training
+
+MODELS = {  # name: its network, and the run that trained it
+    "srnet_x2": (NetSet.SRNet, "task1"),
+    "srresnet_x4": (NetSet.SRResNet, "srgan_x4/srresnet"),
+    "srgan_x4": (NetSet.SRResNet, "srgan_x4"),
+    "resshuffle_x4": (NetSet.ResShuffle, "resshuffle_x4"),
+}
+NOTEBOOKS = {
+    "task1": "task1_sr.ipynb", "srgan_x4": "study_srgan_x4.ipynb", "resshuffle_x4": "study_resshuffle_x4.ipynb"
+}  # fmt: skip
+
+
+def load(name: str, results_root: str | Path = Path(__file__).parent / "results") -> nn.Module:
+    """A trained enlarger of `MODELS`, on the GPU where there is one.
+
+    Raises ValueError for an unknown name, FileNotFoundError where it has not been trained yet.
+    """
+    if name not in MODELS:
+        raise ValueError(f"there is no model {name!r}: choose one of {', '.join(MODELS)}.")
+    network, task = MODELS[name]
+    run = training.read_run(Path(results_root) / task)
+    if run is None or not run.has_weights:
+        notebook = NOTEBOOKS[task.split("/")[0]]
+        raise FileNotFoundError(f"{Path(results_root) / task} holds no trained network: run {notebook} first.")
+    model = training.load_weights(network.from_settings(run.info["settings"]), run.folder / "model.pth")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+# --- tiles ------------------------------------------------------------------------------------------------------
+
+
+def receptive_radius(model: nn.Module) -> int:
+    """How many LR pixels around its own an output pixel can depend on, rounded up: half of every kernel, added up.
+
+    Reads convolutions and PixelShuffles in the order in which the network registers them, which is that of its forward.
+    """
+    radius, scale = 0.0, 1
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            radius += (layer.kernel_size[0] // 2) / scale
+        elif isinstance(layer, nn.PixelShuffle):
+            scale *= layer.upscale_factor
+    return math.ceil(radius)
+
+
+@torch.inference_mode()
+def strips(model: nn.Module, img: Tensor, tile: int = 128, progress: bool = False) -> Iterator[Tensor]:
+    """The enlarged picture from top to bottom, in strips: img uint8 (3, H, W) -> uint8 (3, s tile, s W) each.
+
+    model needs `scale_factor`. Every tile is given as much of its surroundings as its pixels can depend on, so the
+    strips, one below the other, are the whole picture's result, without seams.
+    """
+    if img.ndim != 3 or len(img) != 3 or img.dtype != torch.uint8:
+        raise ValueError(f"one uint8 image (3, H, W) was expected, found {tuple(img.shape)} of {img.dtype}.")
+    radius, scale = receptive_radius(model), model.scale_factor
+    height, width = img.shape[1:]
+    tops, lefts = range(0, height, tile), range(0, width, tile)
+    bar = tqdm(total=len(tops) * len(lefts), unit="tile", mininterval=0.5, file=sys.stdout, disable=not progress)
+    for top in tops:
+        parts = []
+        for left in lefts:
+            first_row, first_col = max(0, top - radius), max(0, left - radius)
+            rows, cols = min(tile, height - top), min(tile, width - left)
+            piece = img[:, first_row : top + rows + radius, first_col : left + cols + radius]
+            row, col = (top - first_row) * scale, (left - first_col) * scale
+            sr_img = training.predict(model, piece[None])[0]
+            parts.append(datasets.to_uint8(sr_img[:, row : row + rows * scale, col : col + cols * scale]))
+            bar.update()
+        yield torch.cat(parts, 2)
+    bar.close()
+
+
+def enlarge(model: nn.Module, img: Tensor, tile: int = 128) -> Tensor:
+    """The whole enlarged picture: uint8 (3, H, W) -> uint8 (3, sH, sW)."""
+    return torch.cat(list(strips(model, img, tile)), 1)
+
+
+def enlarge_file(path: str | Path, name: str, out: str | Path | None = None, model: nn.Module | None = None) -> Path:
+    """Enlarge an image file with a model of `MODELS` into a PNG file beside it; return where it lies.
+
+    Any mode and orientation that `datasets.read_image` reads. Raises FileExistsError rather than write over a file.
+    """
+    path = Path(path)
+    out = Path(out) if out else path.with_name(f"{path.stem}_{name}.png")
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"{out} must end in .png: that is the format that can be written strip by strip.")
+    if out.exists():
+        raise FileExistsError(f"{out} is there already: move it away, or name another file with --out.")
+    img, model = datasets.read_image(path), model or load(name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    training.write_whole(out, lambda beside: _write_png(beside, model, img))
+    return out
+
+
+def _write_png(path: Path, model: nn.Module, img: Tensor) -> None:
+    import png  # pypng: the one that writes while rows are still being made
+
+    height, width = (side * model.scale_factor for side in img.shape[1:])
+    pixels = (strip.permute(1, 2, 0).reshape(-1, 3 * width).numpy() for strip in strips(model, img, progress=True))
+    rows = (row for strip in pixels for row in strip)
+    with open(path, "wb") as file:
+        png.Writer(width, height, greyscale=False, bitdepth=8, compression=1).write(file, rows)
+
+
+# --- test sets --------------------------------------------------------------------------------------------------
+
+
+def baselines(scale_factor: int) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Enlargers that learn nothing: uint8 (3, H, W) -> uint8 (3, sH, sW)."""
+    return {
+        "nearest": lambda img: img.repeat_interleave(scale_factor, -2).repeat_interleave(scale_factor, -1),
+        "bicubic": lambda img: datasets.imresize(img, scale_factor),
+    }
+
+
+def measure(
+    methods: Mapping[str, Callable[[Tensor], Tensor]],
+    test_sets: Sequence[datasets.SRTestSet],
+    protocols: Sequence[str] = ("literature",),
+    natural: metrics.NaturalScenes | None = None,
+) -> tuple[pd.DataFrame, dict[tuple[str, str], dict[str, Tensor]]]:
+    """Every picture of every test set by every method: (scores, pictures).
+
+    methods: {name: uint8 (3, h, w) -> uint8 (3, sh, sw)}. scores has a row for each set, image, method and protocol,
+    with psnr_db and ssim, and niqe where `natural` says what is natural ("truth" is then a method as well). pictures:
+    {(set, image): {method: uint8 picture}}, "truth" included.
+    """
+    rows, pictures = [], {}
+    for test_set in test_sets:
+        for index, image in enumerate(test_set.names):
+            lr_img, hr_img = test_set.pair(index)
+            seen = {method: apply(lr_img) for method, apply in methods.items()}
+            pictures[test_set.name, image] = seen | {"truth": hr_img}
+            hr_img = datasets.to_float(hr_img)
+            for method, sr_img in pictures[test_set.name, image].items():
+                sr_img = datasets.to_float(sr_img)
+                row = {"set": test_set.name, "image": image, "method": method}
+                if natural:
+                    row["niqe"] = natural.score(sr_img)
+                for protocol in protocols if method != "truth" else ():
+                    scores = metrics.evaluate(sr_img[None], hr_img[None], protocol, test_set.scale_factor)
+                    rows.append(row | {"protocol": protocol} | {name: value.item() for name, value in scores.items()})
+                if method == "truth" and natural:
+                    rows.append(row | {"protocol": protocols[0]})
+    return pd.DataFrame(rows), pictures
+
+
+def show_test_sets(name: str, data_root: str | Path = "DS") -> None:
+    """Print a model's PSNR and SSIM on every test set that is there, beside bicubic, and how to get the others."""
+    model = load(name)
+    scale_factor = model.scale_factor
+    methods = {"bicubic": baselines(scale_factor)["bicubic"], name: lambda img: enlarge(model, img)}
+    for test_set in datasets.find_sr_test(data_root, scale_factor, div2k=True):
+        protocols = ("literature", "rgb") if test_set.name == "DIV2K valid" else ("literature",)
+        scores, _ = measure(methods, [test_set], protocols)
+        means = scores.dropna().groupby(["method", "protocol"], sort=False)[["psnr_db", "ssim"]].mean()
+        for (method, protocol), mean in means.iterrows():
+            label = f"{metrics.protocol_label('psnr_db', protocol, scale_factor)} and SSIM, {len(test_set)} pictures"
+            print(f"{test_set.name:12} {method:14} {mean.psnr_db:6.2f} {mean.ssim:.4f}  {label}")
+    for absent, how in datasets.absent_sr_test(data_root).items():
+        print(f"{absent:12} is not there: {how}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="enhance.py", description="Enlarges a picture, or measures a model.")
+    parser.add_argument("picture", nargs="?", help="an image file")
+    parser.add_argument("--model", default="srnet_x2", choices=list(MODELS))
+    parser.add_argument("--out", help="a .png file (default: beside the picture, named after picture and model)")
+    parser.add_argument("--test-sets", action="store_true", help="measure the model on the test sets in --root")
+    parser.add_argument("--root", default="DS", help="the folder that holds the data sets (default: DS)")
+    args = parser.parse_args(argv)
+    if bool(args.picture) == args.test_sets:
+        parser.error("either a picture or --test-sets")
+    try:
+        if args.test_sets:
+            show_test_sets(args.model, args.root)
+        else:
+            print(f"{enlarge_file(args.picture, args.model, args.out)} is ready.")
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
