@@ -182,13 +182,18 @@ def show_test_sets(name: str, data_root: str | Path = "DS") -> None:
         print(f"{absent:12} is not there: {how}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="enhance.py", description="Enlarges a picture, or measures a model.")
     parser.add_argument("picture", nargs="?", help="an image file")
     parser.add_argument("--model", default="srnet_x2", choices=list(MODELS))
     parser.add_argument("--out", help="a .png file (default: beside the picture, named after picture and model)")
     parser.add_argument("--test-sets", action="store_true", help="measure the model on the test sets in --root")
     parser.add_argument("--root", default="DS", help="the folder that holds the data sets (default: DS)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser()
     args = parser.parse_args(argv)
     if bool(args.picture) == args.test_sets:
         parser.error("either a picture or --test-sets")

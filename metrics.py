@@ -203,8 +203,9 @@ class NaturalScenes:
         self.mean, self.covariance = _mean_and_covariance(torch.cat(features))
 
     def score(self, img: Tensor) -> float:
-        """NIQE of one image (3, H, W), float in [0, 1], sides of 96 pixels or more."""
-        mean, covariance = _mean_and_covariance(_scene_features(img)[0])
+        """NIQE of one image (3, H, W), or of several (N, 3, H, W) taken together; float in [0, 1], sides >= 96."""
+        features = torch.cat([_scene_features(one)[0] for one in (img if img.ndim == 4 else img[None])])
+        mean, covariance = _mean_and_covariance(features)
         difference = (mean - self.mean)[:, None]
         return (difference.T @ torch.linalg.pinv((covariance + self.covariance) / 2) @ difference).sqrt().item()
 

@@ -1,6 +1,7 @@
 """One command for everything:  python3 run.py [--no-venv] [COMMAND]
 
   quick [NOTEBOOK ...]   the default: run the three notebooks in minutes, on the data that is there
+  studies                the same for the neighbouring studies: SRGAN and ResShuffle, four times larger
   test [PYTEST OPTION]   every check: ruff, then pytest
   study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
   cells NOTEBOOK [NAME=VALUE ...] [--until TAG]
@@ -28,8 +29,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-STUDY_RUNS = {"task1_sr.ipynb": "task1", "task2_classify.ipynb": "task2", "multi_learning.ipynb": "multi"}
-NOTEBOOKS = list(STUDY_RUNS)
+NOTEBOOKS = {"task1_sr.ipynb": "task1", "task2_classify.ipynb": "task2", "multi_learning.ipynb": "multi"}
+STUDIES = {"study_srgan_x4.ipynb": "srgan_x4", "study_resshuffle_x4.ipynb": "resshuffle_x4"}
+STUDY_RUNS = NOTEBOOKS | STUDIES  # each notebook's folder in results/
 QUICK = ROOT / "results" / "quick"
 
 
@@ -114,15 +116,19 @@ def run_notebooks(names: list[str], folder: Path | None, parameters: dict | None
 
 
 def quick(args: list[str]) -> int:
-    run_notebooks(args or NOTEBOOKS, QUICK / "notebooks", {"profile": "quick"})
+    run_notebooks(args or list(NOTEBOOKS), QUICK / "notebooks", {"profile": "quick"})
     print(f"\n{summarise(QUICK)}\n\nexecuted notebooks: {QUICK / 'notebooks'}\nfigures, weights: {QUICK}")
     return 0
+
+
+def studies(args: list[str]) -> int:
+    return quick(args or list(STUDIES))
 
 
 def study(args: list[str]) -> int:
     from notebooks import run_cells
 
-    for path in [find_notebook(name) for name in args or NOTEBOOKS]:
+    for path in [find_notebook(name) for name in args or STUDY_RUNS]:
         if not read_json(ROOT / "results" / STUDY_RUNS[path.name] / "run.json").get("finished"):
             print(f"{path.name}: training, or going on with it", flush=True)
             run_cells(path, {"profile": "study"})
@@ -210,7 +216,7 @@ def usage(problem: str) -> int:
     return 2
 
 
-COMMANDS = {"quick": quick, "test": test, "study": study, "cells": cells, "table": table, "setup": setup}
+COMMANDS = {command.__name__: command for command in (quick, studies, test, study, cells, table, setup)}
 
 
 def main(argv: list[str]) -> int:

@@ -15,6 +15,13 @@ PUBLISHED = {  # ×2, luma: PSNR (dB) and SSIM on Set5, then on Set14; parameter
     "SRCNN (57 K)": (36.66, 0.9542, 32.42, 0.9063), "VDSR (665 K)": (37.53, 0.9587, 33.03, 0.9124),
     "EDSR-baseline (1.37 M)": (37.98, 0.9604, 33.57, 0.9174),
 }  # fmt: skip
+COLUMNS_X4 = ["Set5 PSNR (dB)", "Set5 SSIM", "Set14 PSNR (dB)", "Set14 SSIM", "DIV2K valid, RGB PSNR (dB)"]
+PUBLISHED_X4 = {  # ×4, luma, but for the last column
+    "SRResNet (1.5 M), its paper": (32.05, None, 28.49, None, None),
+    "SRGAN, its paper": (29.40, None, 26.02, None, None),
+    "EDSR-baseline (1.5 M)": (32.09, 0.8936, 28.58, 0.7804, 28.95),
+    "seed 003, its own run": (None, None, None, None, 27.579),
+}  # fmt: skip
 
 ENGLISH = {
     "clean": "clean (ceiling)", "degraded": "degraded (floor)", "cascade": "cascade", "control": "**control**",

@@ -557,6 +557,8 @@ def test_niqe_prefers_photographs_to_what_spoils_them():
     noisy = [natural.score((cat + sigma * noise).clamp(0, 1)) for sigma in (0.05, 0.2)]
     assert score < soft[0] < soft[1] and score < noisy[0] < noisy[1]
     assert natural.score(astronaut) < score  # what it was fitted on
+    halves = torch.stack([cat[:, :288, :192], cat[:, :288, 192:384]])
+    assert natural.score(halves) == pytest.approx(natural.score(cat[:, :288, :384]), rel=0.1)  # but for the new borders
 
 
 def test_niqe_says_what_it_needs():

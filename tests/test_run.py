@@ -124,9 +124,10 @@ def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path
         (tmp_path / "results" / task).mkdir(parents=True)
         (tmp_path / "results" / task / "run.json").write_text(json.dumps({"finished": finished}))
     assert run.study([]) == 0 and run.quick(["task1_sr.ipynb"]) == 0
-    assert [call[1:] for call in calls[:-1] if call[0] == "execute"] == [([name], None, None) for name in run.NOTEBOOKS]
+    executed = [call[1:] for call in calls[:-1] if call[0] == "execute"]
+    assert executed == [([name], None, None) for name in run.STUDY_RUNS]
     trained = [(call[1], call[2]) for call in calls if call[0] == "train"]
-    assert trained == [(name, {"profile": "study"}) for name in ("task2_classify.ipynb", "multi_learning.ipynb")]
+    assert trained == [(name, {"profile": "study"}) for name in run.STUDY_RUNS if name != "task1_sr.ipynb"]
     assert calls[-1] == ("execute", ["task1_sr.ipynb"], run.QUICK / "notebooks", {"profile": "quick"})
 
 
