@@ -1,10 +1,12 @@
 """Every network of the project, and the blocks that they share.
 
 Images enter and leave as RGB float32 in [0, 1], (N, 3, H, W); `Normalize` alone leaves that range, inside the
-classifier's side. Layers follow seed 000; what differs from it is the start (`initialise`, `start_as_enlarger`),
-because without batch norm the framework's default start stands still for several epochs.
+classifier's side. Layers follow the seeds, as each network says; what differs is the start (`initialise`,
+`start_as_enlarger`): without batch norm the framework's default start stands still for several epochs.
 """
 import copy
+import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,7 +32,7 @@ def initialise(module: nn.Module, start: str) -> None:
     if start == "framework":
         return
     if start != "kaiming":
-        raise ValueError(f"start is 'kaiming' or 'framework' (or 'enlarger', for SRNet); got {start!r}.")
+        raise ValueError(f"start is 'kaiming' or 'framework', or 'enlarger' for what enlarges; got {start!r}.")
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -286,7 +288,11 @@ def start_skip_as_enlarger(net: SkipEnlarger, stages: list[int]) -> None:
     for block in net.blocks:
         last = block.body[4] if net.batch_norm else block.body[3]
         nn.init.zeros_(last.weight)
-    net.middle[0].weight[:3] = 0
+    if net.batch_norm:  # which makes every channel of size 1, also what a zeroed convolution begins to say
+        net.middle[1].weight *= 0.1
+        net.middle[1].weight[:3] = 0
+    else:
+        net.middle[0].weight[:3] = 0
     for stage, scale_factor in zip(net.upsample, stages, strict=True):
         kernels, weight = _interpolation_kernels(scale_factor), stage[0].conv.weight
         weight[: 3 * len(kernels)] = 0
@@ -391,31 +397,41 @@ class PerceptualFeatures(nn.Module):
     """phi(i, j) of a trained classifier: its features after the j-th convolution (with its activation) before the i-th
     pooling, i and j counted from 1. img (N, 3, H, W) in [0, 1] -> (N, C, h, w). Source: Ledig et al. 2017; seed 001.
 
-    `layers` are the classifier's convolutions, activations and poolings in order, already trained: this class never
-    makes weights, so features cannot be random by accident. Frozen, and always in evaluation mode. `calibrate` divides
-    them by their root mean square on true pictures (the paper divides VGG's by 12.75), so that a loss on them is of one
-    size whatever network they come from.
+    `of_vgg` and `of_classifier` read the weights from a file that they check, so features cannot be random by accident.
+    Frozen, always in evaluation mode, and in float32 whatever the mixed precision. `calibrate` divides them by their
+    root mean square on true pictures (the paper divides VGG's by 12.75), so that a loss on them is of one size whatever
+    network they come from. `layers`: convolutions, activations and poolings in order.
     """
 
     def __init__(self, normalize: Normalize, layers: Sequence[nn.Module], i: int, j: int):
         super().__init__()
         self.normalize = copy.deepcopy(normalize)
         self.layers = copy.deepcopy(nn.Sequential(*_cut(layers, i, j)))
-        self.register_buffer("size", torch.ones(()))
+        self.register_buffer("rms", torch.ones(()))
         self.requires_grad_(False).eval()
 
     @classmethod
-    def of_classifier(cls, classifier: ClassifyNet, i: int = 2, j: int = 2) -> "PerceptualFeatures":
-        """Of the project's own ClassifyNet, which has phi(1, 2), phi(2, 2) and phi(3, 2) at most."""
+    def of_classifier(
+        cls, weights: str | Path, settings: Mapping, i: int = 2, j: int = 2
+    ) -> "PerceptualFeatures":
+        """Of the project's own ClassifyNet, from a run's model.pth and settings; it has phi(3, 2) at most."""
+        classifier = ClassifyNet.from_settings(settings)
+        classifier.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         layers = [classifier.encoder.conv, nn.ReLU(), *classifier.features]
         return cls(classifier.normalize, layers, i, j)
 
     @classmethod
-    def of_vgg19(cls, weights: str | Path, i: int = 5, j: int = 4) -> "PerceptualFeatures":
-        """Of torchvision's VGG19, with the ImageNet weights of the file `weights` (Simonyan and Zisserman 2015)."""
-        from torchvision.models import vgg19
+    def of_vgg(cls, weights: str | Path, i: int = 5, j: int = 4) -> "PerceptualFeatures":
+        """Of torchvision's VGG19 or VGG16 (Simonyan and Zisserman 2015), with ImageNet weights from a file that bears
+        torchvision's name, vgg19-dcbb9e9d.pth: network, and how its SHA-256 begins. ValueError where it does not.
+        """
+        from torchvision.models import vgg16, vgg19
 
-        net = vgg19(weights=None)
+        name, _, begins = Path(weights).stem.partition("-")
+        digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+        if name not in ("vgg16", "vgg19") or not begins or not digest.startswith(begins):
+            raise ValueError(f"{weights} is not whole, or not torchvision's: its SHA-256 is {digest}. Fetch it again.")
+        net = (vgg16 if name == "vgg16" else vgg19)(weights=None)
         net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         return cls(Normalize(IMAGENET_MEAN, IMAGENET_STD), list(net.features), i, j)
 
@@ -424,12 +440,13 @@ class PerceptualFeatures(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, img: Tensor) -> "PerceptualFeatures":
-        self.size.fill_(1)
-        self.size.fill_(self(img).square().mean().sqrt())
+        self.rms.fill_(1)
+        self.rms.fill_(self(img).square().mean().sqrt())
         return self
 
     def forward(self, img: Tensor) -> Tensor:
-        return self.layers(self.normalize(img)) / self.size
+        with torch.autocast(img.device.type, enabled=False):
+            return self.layers(self.normalize(img.float())) / self.rms
 
 
 def _cut(layers: Sequence[nn.Module], i: int, j: int) -> list[nn.Module]:
@@ -463,6 +480,152 @@ class MultiTaskNet(nn.Module):
         return sr_img, logits
 
 
+class DoubleConv(nn.Module):
+    """conv 3x3, batch norm, ReLU, twice: (N, in, H, W) -> (N, out, H, W), values >= 0. Source: U-Net (Ronneberger et
+    al. 2015), which has no batch norm.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            conv3x3(in_channels, out_channels), nn.BatchNorm2d(out_channels), nn.ReLU(),
+            conv3x3(out_channels, out_channels), nn.BatchNorm2d(out_channels), nn.ReLU(),
+        )  # fmt: skip
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.body(features)
+
+
+class Decoder(nn.Module):
+    """U-Net's way up: features of several sizes, finest first, the next ones half the side -> the finest size.
+
+    [(N, w0, H, W), (N, w1, H/2, W/2), ...] -> (N, w0, H, W). At each step the coarser features are doubled in size by a
+    transposed convolution, laid beside the finer ones, and convolved twice. Sides must halve evenly.
+    """
+
+    def __init__(self, widths: Sequence[int]):
+        super().__init__()
+        pairs = list(itertools.pairwise(widths))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, kernel_size=2, stride=2) for fine, coarse in pairs)
+        self.mix = nn.ModuleList(DoubleConv(2 * fine, fine) for fine, _ in pairs)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        coarse = features[-1]
+        for fine, up, mix in reversed(list(zip(features[:-1], self.up, self.mix, strict=True))):
+            coarse = mix(torch.cat([fine, up(coarse)], 1))
+        return coarse
+
+
+class UNet(nn.Module):
+    """img (N, in, H, W) -> (N, out, H, W), not clipped. Double convolutions and max pooling down, `Decoder` up, and a
+    last convolution. H and W are multiples of 2 ** (len(widths) - 1). Source: Ronneberger et al. 2015; seeds 002, 004.
+    """
+
+    def __init__(self, in_channels: int = 3, out_channels: int = 3, widths: Sequence[int] = (64, 128, 256, 512)):
+        super().__init__()
+        self.down = nn.ModuleList(DoubleConv(a, b) for a, b in zip((in_channels, *widths), widths, strict=False))
+        self.decoder = Decoder(widths)
+        self.last = conv3x3(widths[0], out_channels)
+
+    def forward(self, img: Tensor) -> Tensor:
+        if any(side % 2 ** (len(self.down) - 1) for side in img.shape[-2:]):
+            raise ValueError(
+                f"UNet halves its input {len(self.down) - 1} times; got {tuple(img.shape)}. Pad or crop its sides."
+            )
+        features = [self.down[0](img)]
+        for block in self.down[1:]:
+            features.append(block(F.max_pool2d(features[-1], 2)))
+        return self.last(self.decoder(features))
+
+
+class ResNet18Features(nn.Module):
+    """ResNet-18 for small pictures, from torchvision's blocks: a 3x3 stem of stride 1 and no first pooling (He et al.
+    2016). img (N, 3, H, W), normalised -> four feature maps, (N, w, H, W) to (N, 8w, H/8, W/8), w = num_channels.
+    """
+
+    def __init__(self, num_channels: int = 64):
+        super().__init__()
+        from torchvision.models.resnet import BasicBlock, conv1x1
+        from torchvision.models.resnet import conv3x3 as conv3x3_without_bias
+
+        def stage(width: int, out: int) -> nn.Sequential:
+            shortcut = nn.Sequential(conv1x1(width, out, 2), nn.BatchNorm2d(out)) if out != width else None
+            return nn.Sequential(BasicBlock(width, out, out // width, shortcut), BasicBlock(out, out))
+
+        self.stem = nn.Sequential(conv3x3_without_bias(3, num_channels), nn.BatchNorm2d(num_channels), nn.ReLU())
+        widths = [num_channels, *(num_channels * 2**k for k in range(4))]
+        self.stages = nn.ModuleList(stage(*pair) for pair in itertools.pairwise(widths))
+
+    def forward(self, img: Tensor) -> list[Tensor]:
+        features = [self.stem(img)]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features[1:]
+
+
+class JointNet(nn.Module):
+    """Classify and restore in one pass: img (N, 3, H, W) in [0, 1], damaged -> (restored (N, 3, H, W), logits (N, C)).
+
+    One ResNet-18 serves both tasks, as seed 002's text says: a linear classifier reads the mean of its last features,
+    and a U-Net decoder starts from them and mends the picture on its way up. share=False is what the seed's sample code
+    does instead: a U-Net of its own restores, and the tasks meet in the loss alone. What they paint is added to the
+    damaged picture; in evaluation mode the sum is clipped to [0, 1]. H and W are multiples of 8.
+    """
+
+    def __init__(self, num_classes: int = 10, num_channels: int = 64, share: bool = True):
+        super().__init__()
+        widths = [num_channels * 2**k for k in range(4)]
+        self.normalize = Normalize()
+        self.extractor = ResNet18Features(num_channels)
+        self.classifier = nn.Linear(widths[-1], num_classes)
+        self.restorer = Decoder(widths) if share else UNet(3, 3, widths)
+        self.to_rgb = conv3x3(num_channels, 3) if share else nn.Identity()
+        self.share = share
+
+    @classmethod
+    def from_settings(cls, settings: Mapping, **others) -> "JointNet":
+        """The network that a run's settings describe, to be filled with its weights."""
+        return cls(num_channels=settings["num_channels"], share=settings["share"], **others)
+
+    def forward(self, img: Tensor) -> tuple[Tensor, Tensor]:
+        normal = self.normalize(img)
+        features = self.extractor(normal)
+        logits = self.classifier(features[-1].mean((2, 3)))
+        restored = img + self.to_rgb(self.restorer(features if self.share else normal))
+        return (restored if self.training else restored.clamp(0, 1)), logits
+
+
+class Colorizer(nn.Module):
+    """Colours for a grey picture: img (N, 3, H, W) in [0, 1], of which only the luma is read -> (N, 3, H, W).
+
+    A U-Net (seed 004). keep_luma=False: it paints all three colours, as in the seed. keep_luma=True: it paints chroma
+    alone, two numbers a pixel, and the luma (BT.601) of what comes out is the one that went in, but for clipping.
+    In evaluation mode the picture is clipped to [0, 1].
+    """
+
+    LUMA = (0.299, 0.587, 0.114)
+
+    def __init__(self, num_channels: int = 64, keep_luma: bool = False, num_levels: int = 4):
+        super().__init__()
+        self.keep_luma = keep_luma
+        self.unet = UNet(1, 2 if keep_luma else 3, [num_channels * 2**k for k in range(num_levels)])
+        self.register_buffer("luma", torch.tensor(self.LUMA).view(1, 3, 1, 1), persistent=False)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping, **others) -> "Colorizer":
+        """The network that a run's settings describe, to be filled with its weights."""
+        return cls(**{name: settings[name] for name in ("num_channels", "keep_luma")}, **others)
+
+    def forward(self, img: Tensor) -> Tensor:
+        grey = (img * self.luma).sum(1, keepdim=True)
+        painted = self.unet(grey)
+        if self.keep_luma:
+            red, blue = (grey + painted).split(1, 1)
+            green = (grey - self.LUMA[0] * red - self.LUMA[2] * blue) / self.LUMA[1]
+            painted = torch.cat([red, green, blue], 1)
+        return painted if self.training else painted.clamp(0, 1)
+
+
 class SelfEnsemble(nn.Module):
     """An enlarger averaged over eight flips and turns: lr_img (N, 3, H, W) -> (N, 3, sH, sW), both in [0, 1].
 
@@ -473,6 +636,7 @@ class SelfEnsemble(nn.Module):
     def __init__(self, sr: nn.Module):
         super().__init__()
         self.sr = sr
+        self.scale_factor = sr.scale_factor
 
     def forward(self, lr_img: Tensor) -> Tensor:
         total = 0

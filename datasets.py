@@ -494,6 +494,16 @@ class DIV2KDataset(torch.utils.data.Dataset):
         index = torch.multinomial(area, batch_size, replacement=True, generator=generator)
         return self._crop(index, generator)
 
+    def batches(self, batch_size: int, num_steps: int) -> Callable[[torch.Generator], Iterator[dict[str, Tensor]]]:
+        """What `training.fit` draws an epoch from: generator -> `num_steps` dicts of lr_img and hr_img, in [0, 1]."""
+
+        def epoch(generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
+            for _ in range(num_steps):
+                lr_img, hr_img = self.batch(batch_size, generator)
+                yield {"lr_img": to_float(lr_img), "hr_img": to_float(hr_img)}
+
+        return epoch
+
     def _crop(self, index: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         crop, scale, device = self.crop_size, self.scale_factor, self.pixels.device
         # The widened cubic reaches 2 LR pixels to either side: crop that much more, shrink, cut it off again.
@@ -870,7 +880,9 @@ def find_sr_valid(root: str | Path = "DS", scale_factor: int = 2) -> SRTestSet:
     return SRTestSet(None, scale_factor, images=images, names=names, name=PHOTOGRAPHS_NAME)
 
 
-SR_TEST_SETS = ("Set5", "Set14", "B100", "Urban100")
+SR_TEST_SETS = {  # folder: what fetches it
+    "Set5": "set5", "Set14": "set14", "B100": "b100", "Urban100": "urban100", "DIV2K/valid": "div2k",
+}  # fmt: skip
 
 
 def find_sr_test(root: str | Path = "DS", scale_factor: int = 2, div2k: bool = False) -> list[SRTestSet]:
@@ -878,9 +890,8 @@ def find_sr_test(root: str | Path = "DS", scale_factor: int = 2, div2k: bool = F
 
     div2k: DIV2K's validation part too, the fifth set of seed 001. A run that chose its epoch there has seen it.
     """
-    folders = {name: Path(root) / name for name in SR_TEST_SETS}
-    folders |= {"DIV2K valid": Path(root) / "DIV2K" / "valid"} if div2k else {}
-    if found := [SRTestSet(folder, scale_factor, name=name) for name, folder in folders.items() if folder.is_dir()]:
+    wanted = [name for name in SR_TEST_SETS if div2k or name != "DIV2K/valid"]
+    if found := [SRTestSet(Path(root) / name, scale_factor) for name in wanted if (Path(root) / name).is_dir()]:
         return found
     images, names = embedded_photographs("test")
     return [SRTestSet(None, scale_factor, images=images, names=names, name=PHOTOGRAPHS_NAME)]
@@ -888,14 +899,13 @@ def find_sr_test(root: str | Path = "DS", scale_factor: int = 2, div2k: bool = F
 
 def absent_sr_test(root: str | Path = "DS") -> dict[str, str]:
     """The five test sets of seed 001 that are not there: {name: how to get it}."""
-    names = {"Set5": "set5", "Set14": "set14", "B100": "b100", "Urban100": "urban100", "DIV2K/valid": "div2k"}
-    return {name: f"python datasets.py download {command}" for name, command in names.items()
+    return {name: f"python datasets.py download {command}" for name, command in SR_TEST_SETS.items()
             if not (Path(root) / name).is_dir()}  # fmt: skip
 
 
-def find_vgg19(root: str | Path = "DS") -> Path | None:
-    """The file of VGG19's ImageNet weights, in `root` or where torchvision keeps them; None if it is nowhere."""
-    name = ARCHIVES["vgg19"][0].target
+def find_vgg(network: str = "vgg19", root: str | Path = "DS") -> Path | None:
+    """The file of VGG16's or VGG19's ImageNet weights, in `root` or where torchvision keeps them; None if nowhere."""
+    name = ARCHIVES[network][0].target
     places = (Path(root) / name, Path(torch.hub.get_dir()) / "checkpoints" / name)
     return next((place for place in places if place.is_file()), None)
 
@@ -917,7 +927,7 @@ class Archive:
 _CIFAR10 = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/DIV2K_{}_HR.zip"
 _HUB = "https://huggingface.co/datasets/eugenesiow/{0}/resolve/main/data/{0}_HR.tar.gz"
-_VGG19 = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # its name ends in its checksum's beginning
+_VGG = "https://download.pytorch.org/models/{}"  # their names end in their checksums' beginnings
 _CIFAR10_MD5, _TRAIN_MD5, _VALID_MD5 = (
     "md5:c32a1d4ab5d03f1284b67883e8d87530",  # on its makers' page
     "md5:bdc2d9338d4e574fe81bf7d158758658",  # in several public loaders; its makers state none
@@ -935,7 +945,10 @@ ARCHIVES = {
         Archive("3.5 GB", _DIV2K.format("train"), "DIV2K_train_HR", "DIV2K/train", _TRAIN_MD5),
         Archive("0.4 GB", _DIV2K.format("valid"), "DIV2K_valid_HR", "DIV2K/valid", _VALID_MD5),
     ],
-    "vgg19": [Archive("548 MB", _VGG19, "", "vgg19-dcbb9e9d.pth", "sha256:dcbb9e9d")],
+    **{
+        file.split("-")[0]: [Archive(size, _VGG.format(file), "", file, f"sha256:{file[6:14]}")]
+        for file, size in (("vgg16-397923af.pth", "528 MB"), ("vgg19-dcbb9e9d.pth", "548 MB"))
+    },
 }
 
 
@@ -1101,6 +1114,19 @@ def show(root: str | Path = "DS") -> None:
         print(f"{'embedded':12} {part}: {', '.join(Path(f).stem for f in files)} ({PHOTOGRAPHS_NAME})")
 
 
+def in_one_line(command: Callable[[], object], stopped: str) -> int:
+    """Run a command; say what it raises in one line on stderr, `stopped` on Ctrl-C. Returns the exit status."""
+    try:
+        command()
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return 130
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="datasets.py", description="Lists the data sets, or downloads one.")
     parser.add_argument("command", nargs="?", choices=["download"], help="without it: list what is there")
@@ -1109,18 +1135,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.command and not args.name:
         parser.error(f"download what? One of {', '.join(ARCHIVES)}")
-    try:
-        if args.command == "download":
-            download(args.name, args.root)
-        else:
-            show(args.root)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here.", file=sys.stderr)
-        return 130
-    return 0
+    return in_one_line(
+        lambda: download(args.name, args.root) if args.command else show(args.root),
+        stopped="stopped; the same command goes on from here.",
+    )
 
 
 if __name__ == "__main__":

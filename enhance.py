@@ -61,6 +61,8 @@ def receptive_radius(model: nn.Module) -> int:
             radius += (layer.kernel_size[0] // 2) / scale
         elif isinstance(layer, nn.PixelShuffle):
             scale *= layer.upscale_factor
+    if not radius or scale != model.scale_factor:
+        raise ValueError(f"{type(model).__name__} cannot be cut into tiles: only PixelShuffle may enlarge.")
     return math.ceil(radius)
 
 
@@ -134,31 +136,41 @@ def baselines(scale_factor: int) -> dict[str, Callable[[Tensor], Tensor]]:
     }
 
 
+def as_method(model: nn.Module, tile: int = 512) -> Callable[[Tensor], Tensor]:
+    """A network as one of the methods of `measure`; its tiles are large, so most test pictures pass in one piece."""
+    return lambda img: enlarge(model, img, tile)
+
+
 def measure(
     methods: Mapping[str, Callable[[Tensor], Tensor]],
     test_sets: Sequence[datasets.SRTestSet],
     protocols: Sequence[str] = ("literature",),
     natural: metrics.NaturalScenes | None = None,
-) -> tuple[pd.DataFrame, dict[tuple[str, str], dict[str, Tensor]]]:
+    keep_pictures: bool = True,
+) -> tuple[pd.DataFrame, dict[str, dict[str, Tensor]]]:
     """Every picture of every test set by every method: (scores, pictures).
 
-    methods: {name: uint8 (3, h, w) -> uint8 (3, sh, sw)}. scores has a row for each set, image, method and protocol,
-    with psnr_db and ssim, and niqe where `natural` says what is natural ("truth" is then a method as well). pictures:
-    {(set, image): {method: uint8 picture}}, "truth" included.
+    methods: {name: uint8 (3, h, w) -> uint8 (3, sh, sw)}. scores has a row for each set, picture, method and protocol,
+    with psnr_db and ssim, and niqe where `natural` says what is natural ("truth" is then a method as well). A picture
+    is called by its name, behind its set's where there are several sets. DIV2K is measured in RGB as well, as is usual.
+    pictures: {picture: {method: uint8 image}}, "truth" included; empty without keep_pictures, for large sets.
     """
     rows, pictures = [], {}
     for test_set in test_sets:
-        for index, image in enumerate(test_set.names):
+        measured_by = (*protocols, *(("rgb",) if test_set.name == "DIV2K/valid" and "rgb" not in protocols else ()))
+        for index, name in enumerate(test_set.names):
+            picture = f"{test_set.name} {name}" if len(test_sets) > 1 else name
             lr_img, hr_img = test_set.pair(index)
-            seen = {method: apply(lr_img) for method, apply in methods.items()}
-            pictures[test_set.name, image] = seen | {"truth": hr_img}
+            seen = {method: apply(lr_img) for method, apply in methods.items()} | {"truth": hr_img}
+            if keep_pictures:
+                pictures[picture] = seen
             hr_img = datasets.to_float(hr_img)
-            for method, sr_img in pictures[test_set.name, image].items():
+            for method, sr_img in seen.items():
                 sr_img = datasets.to_float(sr_img)
-                row = {"set": test_set.name, "image": image, "method": method}
+                row = {"set": test_set.name, "picture": picture, "method": method}
                 if natural:
                     row["niqe"] = natural.score(sr_img)
-                for protocol in protocols if method != "truth" else ():
+                for protocol in measured_by if method != "truth" else ():
                     scores = metrics.evaluate(sr_img[None], hr_img[None], protocol, test_set.scale_factor)
                     rows.append(row | {"protocol": protocol} | {name: value.item() for name, value in scores.items()})
                 if method == "truth" and natural:
@@ -166,15 +178,21 @@ def measure(
     return pd.DataFrame(rows), pictures
 
 
+def bicubic_psnr(lr_img: Tensor, hr_img: Tensor) -> float:
+    """What bicubic interpolation reaches on a batch: mean PSNR in dB on luma, a border of the scale shaved."""
+    scale_factor = hr_img.shape[-1] // lr_img.shape[-1]
+    sr_img = datasets.to_float(baselines(scale_factor)["bicubic"](datasets.to_uint8(lr_img)))
+    return metrics.evaluate(sr_img, hr_img, "literature", scale_factor)["psnr_db"].mean().item()
+
+
 def show_test_sets(name: str, data_root: str | Path = "DS") -> None:
     """Print a model's PSNR and SSIM on every test set that is there, beside bicubic, and how to get the others."""
     model = load(name)
     scale_factor = model.scale_factor
-    methods = {"bicubic": baselines(scale_factor)["bicubic"], name: lambda img: enlarge(model, img)}
+    methods = {"bicubic": baselines(scale_factor)["bicubic"], name: as_method(model)}
     for test_set in datasets.find_sr_test(data_root, scale_factor, div2k=True):
-        protocols = ("literature", "rgb") if test_set.name == "DIV2K valid" else ("literature",)
-        scores, _ = measure(methods, [test_set], protocols)
-        means = scores.dropna().groupby(["method", "protocol"], sort=False)[["psnr_db", "ssim"]].mean()
+        scores, _ = measure(methods, [test_set], keep_pictures=False)
+        means = scores.groupby(["method", "protocol"], sort=False)[["psnr_db", "ssim"]].mean()
         for (method, protocol), mean in means.iterrows():
             label = f"{metrics.protocol_label('psnr_db', protocol, scale_factor)} and SSIM, {len(test_set)} pictures"
             print(f"{test_set.name:12} {method:14} {mean.psnr_db:6.2f} {mean.ssim:.4f}  {label}")
@@ -195,20 +213,14 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args = parser.parse_args(argv)
-    if bool(args.picture) == args.test_sets:
-        parser.error("either a picture or --test-sets")
-    try:
-        if args.test_sets:
-            show_test_sets(args.model, args.root)
-        else:
-            print(f"{enlarge_file(args.picture, args.model, args.out)} is ready.")
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written.", file=sys.stderr)
-        return 130
-    return 0
+    if bool(args.picture) == args.test_sets or (args.out and args.test_sets):
+        parser.error("either a picture (and --out), or --test-sets")
+    if args.test_sets:
+        return datasets.in_one_line(lambda: show_test_sets(args.model, args.root), stopped="stopped.")
+    return datasets.in_one_line(
+        lambda: print(f"{enlarge_file(args.picture, args.model, args.out)} is ready."),
+        stopped="stopped; nothing was written.",
+    )
 
 
 if __name__ == "__main__":

@@ -167,6 +167,37 @@ def require_run(notebook: str, folder: str | Path, parameters: dict[str, Any], d
     return run
 
 
+def find_classifier(parameters: dict[str, Any]) -> Any:
+    """The run (training.Run) of the project's own classifier: the study's where results/ holds it, else the one of the
+    profile at hand, trained now if need be. parameters: profile, data_root and results_root.
+    """
+    import training
+
+    study = training.read_run(Path(parameters["results_root"]) / "task2")
+    if study and study.has_weights:
+        return study
+    folder = training.run_folder(parameters["results_root"], parameters["profile"], "task2")
+    return require_run("task2_classify.ipynb", folder, parameters)
+
+
+def find_features(vgg: str, vgg_layer: list, classifier_layer: list, parameters: dict[str, Any]) -> tuple[Any, str]:
+    """(NetSet.PerceptualFeatures, what they are in words): of "vgg16" or "vgg19" where its ImageNet weights are here,
+    else of the project's own classifier. The quick profile always takes the latter, which is a fiftieth of the work.
+    """
+    import datasets
+    import NetSet
+    import training
+
+    weights = datasets.find_vgg(vgg, parameters["data_root"]) if parameters["profile"] != "quick" else None
+    if weights:
+        features, name, layer = NetSet.PerceptualFeatures.of_vgg(weights, *vgg_layer), f"{vgg}, ImageNet", vgg_layer
+    else:
+        run, layer = find_classifier(parameters), classifier_layer
+        weights, name = run.folder / "model.pth", f"ClassifyNet, {run.info['data']['name']}"
+        features = NetSet.PerceptualFeatures.of_classifier(weights, run.info["settings"], *layer)
+    return features, f"{name}, phi({layer[0]}, {layer[1]}), weights {training.file_fingerprint(weights)}"
+
+
 def check(path: str | Path) -> list[str]:
     """What a committed notebook must not be, one sentence a finding; an empty list when all is well."""
     path = Path(path).resolve()

@@ -41,7 +41,9 @@ NAMES = {
 LABELS = {
     "epoch": "Epoch", "loss": "Loss", "l1": "L1 loss", "cross_entropy": "Cross-entropy", "ssim": "SSIM",
     "psnr_db": "PSNR (dB)", "accuracy": "Accuracy (%)", "learning_rate": "Learning rate",
-    "time_seconds": "Time (s)",
+    "time_seconds": "Time (s)", "niqe": "NIQE (lower is better)", "features": "Feature loss",
+    "true": "Answer to true pictures", "made": "Answer to made pictures",
+    "adversarial": "Adversarial loss", "discriminator": "Discriminator's loss", "chroma_error": "Chroma error (CIELAB)",
 }
 DASHED = (0, (4, 2.5))
 BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#CFE0EF", "#6CA6CF", "#0072B2", "#083A5E"])
@@ -167,6 +169,11 @@ def _table(table) -> dict[str, list]:
         raise ValueError("a table is a DataFrame, a dict of columns or a list of dicts, "
                          f"found {type(table).__name__}.")
     return {str(key): list(table[key]) for key in table}
+
+
+def _rows(table) -> list[dict]:
+    columns = _table(table)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def _column(table: Mapping, name: str) -> list:
@@ -454,6 +461,24 @@ def panel(columns: Mapping[str, Iterable], titles: Mapping[str, Sequence[str]] |
                 _draw(fig, (x, y + tall + gap, cell, zooms[r] - gap), image, size, window=window)
         y += tall + zooms[r] + between
     return fig
+
+
+def scored_panel(scores, pictures: Mapping[str, Mapping], chosen: Sequence[str], methods: Sequence[str],
+                 caption: str = "{psnr_db:.2f} dB / {ssim:.4f}") -> Figure:
+    """`panel` of measured pictures: a row per name in `chosen`, a column per method, its scores above each picture.
+
+    scores: a table with columns `picture` and `method` and those that `caption` names. pictures: {name: {method:
+    image}}. The crop is where the methods differ most.
+    """
+    rows = {(row["picture"], row["method"]): row for row in _rows(scores)}
+
+    def text(key: tuple[str, str]) -> str:  # what has no value, such as the PSNR of the truth, is left out
+        parts = caption.format(**rows[key]).split(", ") if key in rows else []
+        return ", ".join(part for part in parts if "nan" not in part)
+
+    texts = {method: [text((name, method)) for name in chosen] for method in methods}
+    columns = {method: [pictures[name][method] for name in chosen] for method in methods}
+    return panel(columns, {m: t for m, t in texts.items() if any(t)}, row_names=list(chosen), crops="auto")
 
 
 def picture_grid(images: Iterable, titles: Sequence[str] | None = None, num_columns: int | None = None,

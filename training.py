@@ -5,7 +5,8 @@ model.pth (a plain state dict: the chosen epoch's weights), run.json (what was r
 history.csv (a row an epoch) and, while it is unfinished, checkpoint.pth. `fit` called again on an unfinished folder
 goes on where it stopped, to the weights that an uninterrupted run gives; on a finished one it returns at once.
 
-Under torchrun every process draws the same batch and takes its share, so any number of processes does the same steps:
+Under torchrun every process draws the same batch and takes its share, so any number of processes does the same steps
+(but for batch norm, which in training sees the mean of its own share):
     torchrun --standalone --nproc_per_node 8 -m IPython task1_sr.ipynb
 """
 import hashlib
@@ -300,6 +301,7 @@ def fit(
     validate: Callable[[nn.Module], dict[str, float]],
     best: tuple[str, str],
     restart_on_change: bool = False,
+    report: Callable[[nn.Module, pd.DataFrame], None] | None = None,
 ) -> Run:
     """Train `model` in place and leave it with the weights of its best epoch; return the run.
 
@@ -318,6 +320,7 @@ def fit(
     validate  validate(model) -> {"psnr_db": ...} on validation data, after each epoch.
     best      (metric, "max" or "min"): which epoch's weights are kept.
     restart_on_change  a folder that holds a run with other settings or data: begin again (True) or raise (False).
+    report    report(model, history): called after each epoch by the first process, to leave pictures behind.
 
     Raises FloatingPointError when the loss is not finite; the last good checkpoint stays.
     """
@@ -327,11 +330,11 @@ def fit(
     model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(settings))
-    averaged = AveragedModel(model) if settings.get("ema_decay") else None
+    averaged = AveragedModel(model, use_buffers=True) if settings.get("ema_decay") else None
     parallel = _on_every_process(model)
     state = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "averaged": averaged}
-    work = _Work(folder, settings, data, state, averaged.module if averaged else model, validate, best)
-    for batch, share in work.batches(batches):
+    work = _RunInProgress(folder, settings, data, state, averaged.module if averaged else model, validate, best, report)
+    for batch, share in work.steps(batches):
         with work.mixed_precision():
             total, parts = loss(parallel, batch)
         optimizer.zero_grad(set_to_none=True)
@@ -372,15 +375,15 @@ def fit_gan(
         return finished
     networks = {"generator": generator, "discriminator": discriminator}
     for network in networks.values():
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last).requires_grad_(True)  # an interrupted step leaves it off
     optimizers = {name: make_optimizer(network, settings) for name, network in networks.items()}
     schedulers = {name: torch.optim.lr_scheduler.LambdaLR(o, schedule(settings)) for name, o in optimizers.items()}
-    averaged = AveragedModel(generator) if settings.get("ema_decay") else None
+    averaged = AveragedModel(generator, use_buffers=True) if settings.get("ema_decay") else None
     make, judge = _on_every_process(generator), _on_every_process(discriminator)
     state = networks | {f"{name}_optimizer": optimizer for name, optimizer in optimizers.items()}
     state |= {f"{name}_scheduler": scheduler for name, scheduler in schedulers.items()} | {"averaged": averaged}
-    work = _Work(folder, settings, data, state, averaged.module if averaged else generator, validate, best)
-    for batch, share in work.batches(batches):
+    work = _RunInProgress(folder, settings, data, state, averaged.module if averaged else generator, validate, best)
+    for batch, share in work.steps(batches):
         with work.mixed_precision():
             sr_img = make(batch["lr_img"])
 
@@ -418,15 +421,15 @@ def fit_gan(
     return work.finish(generator)
 
 
-class _Work:
+class _RunInProgress:
     """A run in progress, for `fit` and `fit_gan`: its seeding, progress bar, history, checkpoints and last lines.
 
     state: what a checkpoint holds, by name: anything with a state_dict, or None. judged: the network that is validated
     and kept.
     """
 
-    def __init__(self, folder, settings, data, state, judged, validate, best):
-        self.folder, self.settings, self.judged = Path(folder), settings, judged
+    def __init__(self, folder, settings, data, state, judged, validate, best, report=None):
+        self.folder, self.settings, self.judged, self.report = Path(folder), settings, judged, report
         self.validate, self.best, self.best_value = validate, best, None
         self.state = {name: part for name, part in state.items() if part is not None}
         self.device = next(judged.parameters()).device
@@ -449,7 +452,7 @@ class _Work:
     def mixed_precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
 
-    def batches(self, batches: Callable[[torch.Generator], Iterable[Batch]]) -> Iterator[tuple[Batch, float]]:
+    def steps(self, batches: Callable[[torch.Generator], Iterable[Batch]]) -> Iterator[tuple[Batch, float]]:
         """This process's share of every batch of every epoch that is still to be done, and the weight of its loss."""
         seed, networks = self.settings.get("seed", 0), [p for p in self.state.values() if isinstance(p, nn.Module)]
         self.bar = tqdm(total=self.num_epochs * self.steps_per_epoch, initial=self.epoch * self.steps_per_epoch,
@@ -507,6 +510,7 @@ class _Work:
         """Validate, keep the weights if they are the best so far, write history and checkpoint."""
         self.epoch += 1
         rate = self.settings["learning_rate"] * schedule(self.settings)(self.epoch * self.steps_per_epoch)
+        _share_buffers(self.judged)
         scores = self.validate(self.judged.eval())
         seconds = self.seconds_before + time.perf_counter() - self.started
         self.rows.append(
@@ -522,6 +526,8 @@ class _Work:
             _save(self.folder / "model.pth", weights)
         if process_rank() == 0:
             write_table(self.folder / "history.csv", pd.DataFrame(self.rows))
+            if self.report:
+                self.report(self.judged, pd.DataFrame(self.rows))
         progress = {"epoch": self.epoch, "history": self.rows, "best_value": self.best_value, "time_seconds": seconds}
         parts = {name: part.state_dict() for name, part in self.state.items()}
         _save(self.folder / "checkpoint.pth", progress | {"info": self.identity} | parts)
@@ -574,6 +580,14 @@ def _on_every_process(model: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(
         model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
     )
+
+
+def _share_buffers(model: nn.Module) -> None:
+    """The mean over the processes of what each has gathered, such as batch norm's running statistics."""
+    for buffer in model.buffers() if process_count() > 1 else ():
+        if buffer.is_floating_point():
+            dist.all_reduce(buffer)
+            buffer /= process_count()
 
 
 def _clip(model: nn.Module, settings: Mapping) -> None:

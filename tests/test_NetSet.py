@@ -1,7 +1,10 @@
 """Networks: shapes and ranges as their docstrings say, layers as in seed 000, a start that trains."""
+import hashlib
+
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -30,6 +33,9 @@ def small_sr(scale_factor=2, **options):
         (NetSet.ResShuffle(8, num_channels=8, num_blocks=1).eval(), (1, 3, 1, 2), (1, 3, 8, 16)),
         (NetSet.Discriminator(4, 8), (3, 3, 96, 96), (3,)),
         (NetSet.Discriminator(4, 8), (1, 3, 17, 30), (1,)),
+        (NetSet.DoubleConv(5, 8), (2, 5, 7, 9), (2, 8, 7, 9)),
+        (NetSet.UNet(1, 2, (8, 16, 32)), (2, 1, 12, 20), (2, 2, 12, 20)),
+        (NetSet.Colorizer(8, keep_luma=True), (2, 3, 16, 24), (2, 3, 16, 24)),
         (NetSet.SelfEnsemble(small_sr(2)), (1, 3, 7, 5), (1, 3, 14, 10)),
         (NetSet.BicubicEnlarger(2), (1, 3, 7, 5), (1, 3, 14, 10)),
         (NetSet.ClassifyNet(num_channels=8), (3, 3, 32, 32), (3, 10)),
@@ -111,8 +117,24 @@ def test_untrained_skip_enlarges_almost_as_bicubic_does(network, scale_factor):
     torch.manual_seed(0)
     smooth = F.interpolate(torch.rand(1, 3, 6, 6), size=(24, 24), mode="bicubic", align_corners=False).clamp(0, 1)
     enlarged = network(scale_factor, num_channels=16, num_blocks=2)(smooth)
-    error = (enlarged - NetSet.BicubicEnlarger(scale_factor)(smooth))[..., 12:-12, 12:-12].abs()
-    assert error.mean() < 0.02
+    bicubic = NetSet.BicubicEnlarger(scale_factor)(smooth)
+    nearest = F.interpolate(smooth, scale_factor=scale_factor)
+    error, error_of_nearest = ((img - bicubic)[..., 12:-12, 12:-12].abs().mean() for img in (enlarged, nearest))
+    assert error < 0.5 * error_of_nearest
+
+
+@pytest.mark.parametrize("network", [NetSet.SRResNet, NetSet.ResShuffle])
+def test_the_start_as_an_enlarger_survives_training(network):
+    torch.manual_seed(0)
+    hr_img = F.interpolate(torch.rand(4, 3, 6, 6), size=(48, 48), mode="bicubic", align_corners=False).clamp(0, 1)
+    lr_img, net = F.avg_pool2d(hr_img, 2), network(2, num_channels=16, num_blocks=2)
+    optimizer, losses = torch.optim.Adam(net.parameters(), 1e-4), []
+    for _ in range(12):
+        losses.append(F.mse_loss(net(lr_img), hr_img))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert max(losses) < 3 * losses[0]
 
 
 def test_skip_enlargers_clip_what_they_show_but_not_what_they_learn_from():
@@ -125,6 +147,9 @@ def test_skip_enlargers_clip_what_they_show_but_not_what_they_learn_from():
 def test_mixed_precision_keeps_the_levels_of_a_picture(build):
     torch.manual_seed(0)
     net, img = build().eval(), torch.rand(1, 3, 12, 12)
+    for name, weight in net.blocks.named_parameters():  # blocks that add something, as after training
+        if weight.ndim > 1 or name.endswith("body.4.weight"):
+            torch.nn.init.normal_(weight, std=0.02)
     with torch.no_grad():
         exact = net(img)
         with torch.autocast("cpu", torch.bfloat16):
@@ -143,31 +168,40 @@ def test_perceptual_features_are_cut_as_the_paper_counts():
         NetSet.PerceptualFeatures(NetSet.Normalize(), layers, 1, 3)
 
 
-def test_perceptual_features_stand_still_and_teach_the_picture():
+def test_perceptual_features_stand_still_and_teach_the_picture(tmp_path):
     torch.manual_seed(0)
-    classifier, img = NetSet.ClassifyNet(num_channels=8), torch.rand(2, 3, 40, 24, requires_grad=True)
-    features = NetSet.PerceptualFeatures.of_classifier(classifier, 3, 2).calibrate(img).train()
+    settings = {"num_channels": 8, "dropout": (0.1, 0.1)}
+    classifier, img = NetSet.ClassifyNet.from_settings(settings).eval(), torch.rand(2, 3, 40, 24, requires_grad=True)
+    torch.save(classifier.state_dict(), tmp_path / "model.pth")
+    features = NetSet.PerceptualFeatures.of_classifier(tmp_path / "model.pth", settings, 3, 2).calibrate(img).train()
     assert features(img).shape == (2, 16, 10, 6)
     torch.testing.assert_close(features(img).square().mean(), torch.tensor(1.0))
     assert torch.equal(features(img), features(img))  # no dropout
     features(img).sum().backward()
     assert img.grad.abs().sum() > 0 and not any(p.requires_grad for p in features.parameters())
-    assert all(p.requires_grad for p in classifier.parameters())
-    whole = NetSet.PerceptualFeatures.of_classifier(classifier, 1, 1)(img)
-    torch.testing.assert_close(whole, classifier.encoder(classifier.normalize(img)))
+    first = NetSet.PerceptualFeatures.of_classifier(tmp_path / "model.pth", settings, 1, 1)(img)
+    torch.testing.assert_close(first, classifier.encoder(classifier.normalize(img)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(features(img), features(img.detach()))
+        assert features(img).dtype == torch.float32
 
 
-def test_vgg19_features_come_from_its_file_alone(tmp_path):
-    from torchvision.models import vgg19
-
+@pytest.mark.parametrize("name", ["vgg16", "vgg19"])
+def test_vgg_features_come_from_its_file_alone(tmp_path, name):
     torch.manual_seed(0)
-    net, img = vgg19(weights=None).eval(), torch.rand(1, 3, 32, 32)
-    torch.save(net.state_dict(), tmp_path / "vgg19.pth")
-    features = NetSet.PerceptualFeatures.of_vgg19(tmp_path / "vgg19.pth", 2, 2)
+    net, img = getattr(torchvision.models, name)(weights=None).eval(), torch.rand(1, 3, 32, 32)
+    torch.save(net.state_dict(), tmp_path / "weights.pth")
+    digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
+    path = (tmp_path / "weights.pth").rename(tmp_path / f"{name}-{digest[:8]}.pth")
+    features = NetSet.PerceptualFeatures.of_vgg(path, 2, 2)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     torch.testing.assert_close(features(img), net.features[:9]((img - mean) / std))
     with pytest.raises(FileNotFoundError):
-        NetSet.PerceptualFeatures.of_vgg19(tmp_path / "none.pth")
+        NetSet.PerceptualFeatures.of_vgg(tmp_path / "vgg19-dcbb9e9d.pth")
+    with open(path, "ab") as file:
+        file.write(b"!")
+    with pytest.raises(ValueError, match="is not whole, or not torchvision's"):
+        NetSet.PerceptualFeatures.of_vgg(path)
 
 
 def test_interpolation_kernels_sum_to_one_and_mirror():
@@ -211,6 +245,51 @@ def test_multitask_chains_both_and_the_class_loss_reaches_sr():
     F.cross_entropy(logits, torch.tensor([0, 1])).backward()
     assert net.sr.encoder.conv.weight.grad.abs().sum() > 0
     assert NetSet.count_parameters(NetSet.MultiTaskNet(NetSet.BicubicEnlarger(), net.classifier).sr) == 0
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_joint_net_restores_and_classifies_in_one_pass(share):
+    torch.manual_seed(0)
+    net, img = NetSet.JointNet(num_classes=7, num_channels=8, share=share), torch.rand(2, 3, 32, 24)
+    restored, logits = net(img)
+    assert restored.shape == img.shape and logits.shape == (2, 7)
+    restored.sum().backward()  # whether restoring teaches the extractor is what sharing means
+    assert (net.extractor.stages[3][0].conv1.weight.grad is not None) is share
+    clipped = net.eval()(img)[0]
+    assert clipped.min() >= 0 and clipped.max() <= 1
+    assert net.extractor(net.normalize(img))[-1].shape == (2, 64, 4, 3)
+
+
+def test_joint_net_is_resnet_18_with_a_small_stem():
+    from torchvision.models import resnet18
+
+    stem, full = 64 * 3 * 9, NetSet.count_parameters(resnet18(num_classes=10))
+    net = NetSet.JointNet(share=True)
+    classify = NetSet.count_parameters(net.extractor) + NetSet.count_parameters(net.classifier)
+    assert classify == full - 64 * 3 * 49 + stem
+    narrow = NetSet.ResNet18Features(16)
+    assert [f.shape[1] for f in narrow(torch.rand(1, 3, 16, 16))] == [16, 32, 64, 128]
+
+
+def test_colorizer_reads_luma_alone_and_can_keep_it():
+    torch.manual_seed(0)
+    img = 0.25 + torch.rand(2, 3, 16, 16) / 2
+    luma = lambda picture: (picture * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1)  # noqa: E731
+    for keep_luma in (True, False):
+        net = NetSet.Colorizer(8, keep_luma)
+        grey = luma(img)[:, None].expand_as(img)
+        torch.testing.assert_close(net(img), net(grey))
+        kept = torch.allclose(luma(net(img)), luma(img), atol=1e-5)
+        assert kept is keep_luma
+
+
+def test_a_unet_sees_around_and_says_what_sides_it_takes():
+    net = NetSet.UNet(3, 3, (4, 8, 8)).eval()
+    img = torch.rand(1, 3, 16, 16, requires_grad=True)
+    net(img)[0, 0, 8, 8].backward()
+    assert (img.grad.abs().sum((0, 1)) > 0).float().mean() > 0.9
+    with pytest.raises(ValueError, match=r"halves its input 2 times; got \(1, 3, 18, 16\)"):
+        net(torch.rand(1, 3, 18, 16))
 
 
 def test_self_ensemble_commutes_with_turns_and_flips():

@@ -820,13 +820,14 @@ def test_a_single_file_is_put_in_its_place_and_checked_by_how_its_checksum_begin
     assert leftovers(tmp_path) == ["weights.pth"] and f"instead of {begins}" in capsys.readouterr().err
 
 
-def test_vgg19_is_found_beside_the_data_or_where_torchvision_keeps_it(tmp_path, monkeypatch):
+def test_vgg_is_found_beside_the_data_or_where_torchvision_keeps_it(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    assert datasets.find_vgg19(tmp_path / "DS") is None
+    assert datasets.find_vgg("vgg19", tmp_path / "DS") is None
     for folder in (tmp_path / "hub" / "checkpoints", tmp_path / "DS"):
         folder.mkdir(parents=True)
         (folder / "vgg19-dcbb9e9d.pth").touch()
-        assert datasets.find_vgg19(tmp_path / "DS") == folder / "vgg19-dcbb9e9d.pth"
+        assert datasets.find_vgg("vgg19", tmp_path / "DS") == folder / "vgg19-dcbb9e9d.pth"
+        assert datasets.find_vgg("vgg16", tmp_path / "DS") is None
 
 
 def test_absent_test_sets_are_named_with_the_command_that_brings_them(tmp_path):
@@ -836,7 +837,7 @@ def test_absent_test_sets_are_named_with_the_command_that_brings_them(tmp_path):
     absent = datasets.absent_sr_test(tmp_path)
     assert list(absent) == ["Set5", "B100", "Urban100"]
     assert all(how.split()[-1] in datasets.ARCHIVES for how in absent.values())
-    assert [test_set.name for test_set in datasets.find_sr_test(tmp_path, 4, div2k=True)] == ["Set14", "DIV2K valid"]
+    assert [test_set.name for test_set in datasets.find_sr_test(tmp_path, 4, div2k=True)] == ["Set14", "DIV2K/valid"]
 
 
 def test_a_wrong_checksum_deletes_the_download(server, tmp_path, capsys):

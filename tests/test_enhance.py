@@ -71,6 +71,12 @@ def test_tiles_have_no_seams(name, height, width, tile):
     assert difference.max() <= 1 and (difference > 0).float().mean() < 0.01  # where a rounding falls the other way
 
 
+def test_what_cannot_be_cut_says_so():
+    with pytest.raises(ValueError, match="BicubicEnlarger cannot be cut into tiles"):
+        enhance.enlarge(NetSet.BicubicEnlarger(2), random_picture(5, 5))
+    assert enhance.receptive_radius(NetSet.SelfEnsemble(NetSet.SRNet(2, 64, 3))) == 11
+
+
 def test_too_little_overlap_would_show(monkeypatch):
     model, img = NETWORKS["SRResNet"](), random_picture(30, 30)
     whole = enhance.enlarge(model, img, 30)
@@ -161,12 +167,21 @@ def test_measure_is_evaluate_picture_by_picture():
     scores, seen = enhance.measure(enhance.baselines(2), [test_set], ("literature", "seed"), natural)
     lr_img, hr_img = test_set.pair(1)
     bicubic = datasets.to_float(datasets.imresize(lr_img, 2))
-    row = scores.query("image == 'b' and method == 'bicubic' and protocol == 'seed'").iloc[0]
+    row = scores.query("picture == 'b' and method == 'bicubic' and protocol == 'seed'").iloc[0]
     expected = metrics.evaluate(bicubic[None], datasets.to_float(hr_img)[None], "seed", 2)
     assert (row.psnr_db, row.ssim) == (expected["psnr_db"].item(), expected["ssim"].item())
     assert row.niqe == natural.score(bicubic)
-    assert len(scores) == 2 * (2 * 2 + 1) and list(seen["two", "a"]) == ["nearest", "bicubic", "truth"]
-    assert torch.equal(seen["two", "b"]["truth"], hr_img)
+    assert len(scores) == 2 * (2 * 2 + 1) and list(seen["a"]) == ["nearest", "bicubic", "truth"]
+    assert torch.equal(seen["b"]["truth"], hr_img)
+
+
+def test_bicubic_psnr_is_that_of_measure():
+    hr_img = datasets.imresize(random_picture(8, 8), 5)
+    test_set = datasets.SRTestSet(None, 2, images=[hr_img], names=["a"])
+    scores, nothing = enhance.measure(enhance.baselines(2), [test_set], keep_pictures=False)
+    lr_img, hr_img, _ = test_set[0]
+    expected = scores[scores.method == "bicubic"].psnr_db.item()
+    assert enhance.bicubic_psnr(lr_img[None], hr_img[None]) == expected and nothing == {}
 
 
 def test_test_sets_that_are_missing_are_named(tmp_path, capsys, monkeypatch):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import convolve2d
 from scipy.stats import binom, gennorm
+from skimage.color import rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchvision.transforms.v2.functional import gaussian_blur
 
@@ -567,3 +568,28 @@ def test_niqe_says_what_it_needs():
         natural.score(torch.rand(3, 95, 200))
     with pytest.raises(ValueError, match="flat"):
         natural.score(torch.full((3, 96, 96), 0.5))
+
+
+# --- colour
+
+
+def test_chroma_error_by_hand_and_by_scikit_image():
+    red, grey = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)
+    red[:, 0] = 1
+    # sRGB red is (53.24, 80.09, 67.20) in CIELAB; any grey has a = b = 0
+    assert metrics.chroma_error(grey, red).item() == pytest.approx(math.hypot(80.09, 67.20), abs=0.02)
+    assert metrics.chroma_error(grey, torch.full_like(grey, 0.2)).item() == pytest.approx(0, abs=1e-2)
+    img, truth = image_pair(2, 3, 8, 9)
+    a, b = (rgb2lab(x.permute(0, 2, 3, 1).numpy())[..., 1:] for x in (img, truth))
+    expected = np.sqrt(((a - b) ** 2).sum(3).mean((1, 2)))
+    assert metrics.chroma_error(img, truth).tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+
+
+def test_colourfulness_by_hand():
+    assert metrics.colourfulness(torch.full((2, 3, 4, 4), 0.3)).tolist() == [0, 0]
+    img = torch.zeros(1, 3, 1, 2)
+    img[0, 0, 0, 0] = img[0, 2, 0, 1] = 1  # a red pixel and a blue one
+    # red - green: 255, 0; (red + green) / 2 - blue: 127.5, -255
+    spread, shift = math.hypot(127.5, 191.25), math.hypot(127.5, -63.75)
+    assert metrics.colourfulness(img).item() == pytest.approx(spread + 0.3 * shift)
+    assert metrics.colourfulness(0.5 * img).item() == pytest.approx(0.5 * (spread + 0.3 * shift))

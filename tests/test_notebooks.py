@@ -290,7 +290,7 @@ def test_notebook_runs_on_the_embedded_sample(name, smoke_folder):
         "changes": SMOKE_CHANGES[name],
     }
     if name == "study_srgan_x4.ipynb":
-        parameters["changes_against"] = {"num_epochs": 1, "steps_per_epoch": 2}
+        parameters["gan_changes"] = {"num_epochs": 1, "steps_per_epoch": 1}
     out = execute(ROOT / name, smoke_folder / name, parameters, timeout=600)
     outputs = [o for cell in nbformat.read(out, as_version=4).cells for o in cell.get("outputs", [])]
     assert not [o.text for o in outputs if o.get("name") == "stderr"]

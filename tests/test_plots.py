@@ -496,3 +496,14 @@ def test_say_prints_outside_a_notebook_and_only_in_the_first_process(capsys, mon
     monkeypatch.setenv("RANK", "1")
     plots.say("nothing")
     assert capsys.readouterr().out == "**92 %**\n"
+
+
+def test_scored_panel_writes_each_pictures_scores_and_leaves_out_what_has_none():
+    psnr_db = {"bicubic": 21.0, "srgan": 20.456, "truth": float("nan")}
+    images = {name: dict(zip(psnr_db, pictures(3), strict=True)) for name in "ab"}
+    scores = [{"picture": name, "method": method, "psnr_db": psnr_db[method], "niqe": 3.14159}
+              for name in "ba" for method in psnr_db]  # fmt: skip
+    fig = plots.scored_panel(scores, images, ["b"], list(psnr_db), "{psnr_db:.2f} dB, NIQE {niqe:.1f}")
+    written = texts(rendered(fig))
+    assert {"21.00 dB, NIQE 3.1", "20.46 dB, NIQE 3.1", "NIQE 3.1", "b"} <= set(written) and "a" not in written
+    plots.show(fig)

@@ -1,4 +1,5 @@
 """The loop: it learns, resumes to the same bits, writes whole files, refuses what is wrong, splits over processes."""
+import copy
 import json
 import math
 import subprocess
@@ -221,6 +222,17 @@ def test_history_can_be_read_after_every_epoch(tmp_path):
 
     fit(tmp_path, validate=watching)
     assert seen == [0, 1, 2, 3] and len(training.read_run(tmp_path).history) == 4
+
+
+def test_report_sees_the_model_and_its_history_after_every_epoch(tmp_path):
+    seen = []
+
+    def report(model, history):
+        logits = training.predict(model, IMAGES)
+        seen.append((len(history), F.cross_entropy(logits, LABELS).item() == history.loss_valid.iloc[-1]))
+
+    fit(tmp_path, report=report)
+    assert seen == [(1, True), (2, True), (3, True), (4, True)]
 
 
 @pytest.mark.parametrize("patience, epochs", [(None, 8), (1, 4), (2, 5), (3, 8), (8, 8)])
@@ -455,6 +467,33 @@ def test_without_adversarial_weight_a_gan_trains_the_generator_as_fit_does(tmp_p
                  tmp_path / "alone", settings, DATA, gan_validate, ("mse", "min"))  # fmt: skip
     assert same(generator, alone)
     assert not same(generator, fit_gan(tmp_path / "against", GAN | {"adversarial_weight": 1.0})[0])
+
+
+def test_the_generator_learns_to_be_taken_for_true(tmp_path):
+    """Content 0, and a discriminator that hardly learns: what it answers to made pictures must rise."""
+    torch.manual_seed(0)
+    generator, discriminator = new_generator(), NetSet.Discriminator(4, 8)
+    lr_img = F.avg_pool2d(PHOTOGRAPHS, 2)
+    before = discriminator(generator(lr_img)).mean().item()
+    settings = GAN | {"adversarial_weight": 1.0, "optimizer": "sgd", "momentum": 0.0, "learning_rate": 1e-2}
+    settings |= {"ema_decay": 0.0, "num_epochs": 1}
+    frozen = copy.deepcopy(discriminator)
+    training.fit_gan(generator, discriminator, lambda sr_img, hr_img: (0 * sr_img.mean(), {}), gan_batches, tmp_path,
+                     settings, DATA, gan_validate, ("mse", "min"))  # fmt: skip
+    assert frozen(generator.train()(lr_img)).mean().item() > before
+
+
+def test_the_same_networks_can_go_on_after_an_interruption(tmp_path):
+    generator, discriminator = new_generator(), NetSet.Discriminator(4, 8)
+    arguments = (pixel_loss, gan_batches, tmp_path, GAN, DATA)
+
+    def interrupted(model):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.fit_gan(generator, discriminator, *arguments, interrupted, ("mse", "min"))
+    run = training.fit_gan(generator, discriminator, *arguments, gan_validate, ("mse", "min"))
+    assert run.info["finished"]
 
 
 def test_resuming_a_gan_gives_the_bits_of_an_uninterrupted_run(tmp_path):
