@@ -178,6 +178,13 @@ def measure(
     return pd.DataFrame(rows), pictures
 
 
+def natural_scenes(train_set: datasets.DIV2KDataset, max_photographs: int = 100) -> metrics.NaturalScenes:
+    """What NIQE calls natural: the first training photographs, of those that are large enough for a block."""
+    photographs = (train_set.image(index).cpu() for index in range(min(max_photographs, len(train_set))))
+    large = (img for img in photographs if min(img.shape[1:]) >= metrics.NIQE_BLOCK)
+    return metrics.NaturalScenes(datasets.to_float(img) for img in large)
+
+
 def bicubic_psnr(lr_img: Tensor, hr_img: Tensor) -> float:
     """What bicubic interpolation reaches on a batch: mean PSNR in dB on luma, a border of the scale shaved."""
     scale_factor = hr_img.shape[-1] // lr_img.shape[-1]

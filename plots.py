@@ -32,10 +32,14 @@ COLORS = {
     "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F",
     "train": "#8FB3DA", "valid": "#1B4B8A",
     "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733", "single": "#44AA99",
-    "unet": "#6A51A3", "grey": "#A9A9A9", "seed_run": "#A6761D",
+    "mse": "#56B4E9", "perceptual": "#CC79A7", "regularised": "#00875F", "fast": "#D55E00", "slow": "#E6A400",
+    "classify": "#44AA99", "restore": "#56B4E9", "separate": "#E6A400",
+    "chroma": "#6A51A3", "unet": "#6A51A3", "grey": "#A9A9A9", "seed_run": "#A6761D",
 }
 NAMES = {
     "srnet": "SRNet", "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "unet": "U-Net",
+    "mse": "1: MSE", "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2", "fast": "4: rate 1e-3",
+    "slow": "6: rate 1e-5", "chroma": "Ours: chroma alone",
     "train": "training", "valid": "validation", "seed_run": "Seed 000's recipe, run here",
 }
 LABELS = {

@@ -1,7 +1,7 @@
 """README's results, made from results/: the finding in a paragraph, and the tables, in English and in Chinese.
 
-`python run.py table` writes them between the markers of both READMEs. Nothing here is typed but the seed's own
-figures; every other number is read from a run.json.
+`python run.py table` writes them between the markers of both READMEs. Nothing here is typed but what the seeds and the
+papers report; every other number is read from a run.json.
 """
 import json
 import re
@@ -17,10 +17,9 @@ PUBLISHED = {  # ×2, luma: PSNR (dB) and SSIM on Set5, then on Set14; parameter
 }  # fmt: skip
 COLUMNS_X4 = ["Set5 PSNR (dB)", "Set5 SSIM", "Set14 PSNR (dB)", "Set14 SSIM", "DIV2K valid, RGB PSNR (dB)"]
 PUBLISHED_X4 = {  # ×4, luma, but for the last column
-    "SRResNet (1.5 M), its paper": (32.05, None, 28.49, None, None),
-    "SRGAN, its paper": (29.40, None, 26.02, None, None),
-    "EDSR-baseline (1.5 M)": (32.09, 0.8936, 28.58, 0.7804, 28.95),
-    "seed 003, its own run": (None, None, None, None, 27.579),
+    "bicubic": (28.42, 0.8104, 26.00, 0.7027, 26.66), "SRResNet (1.5 M)": (32.05, None, 28.49, None, None),
+    "SRGAN (1.5 M)": (29.40, None, 26.02, None, None), "EDSR-baseline (1.5 M)": (32.09, 0.8936, 28.58, 0.7804, 28.95),
+    "seed 003": (None, None, None, None, 27.579),
 }  # fmt: skip
 
 ENGLISH = {
@@ -57,6 +56,12 @@ ENGLISH = {
     "time":
         "Training took {sr:.0f} minutes for SRNet, {classifier:.0f} for ClassifyNet and {arms:.0f} for all arms of the "
         "ladder and the sweep together ({device}, {precision}, torch {torch}).",
+    "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "truth": "the originals",
+    "enlargement x4": "| ×4, PSNR (dB) / SSIM / NIQE | Set5, luma | Set14, luma |",
+    "note on x4":
+        "Four times larger: trained on {data}, one run each ({srresnet:.0f} minutes for SRResNet, {srgan:.0f} more for "
+        "SRGAN, whose feature loss read {features}; {resshuffle:.0f} for ResShuffle). Border of 4 pixels shaved; NIQE "
+        "against the training photographs, lower is better.",
     "note on enlargement":
         "Super-resolution: SRNet (2.7 M) trained on {data}, one run; in italics, published figures. Luma: "
         "border of 2 pixels shaved; RGB: the protocol of the "
@@ -95,6 +100,12 @@ CHINESE = {
     "time":
         "训练耗时：SRNet {sr:.0f} 分钟，ClassifyNet {classifier:.0f} 分钟，阶梯与 λ 扫描的全部各组共 {arms:.0f} 分钟"
         "（{device}，{precision}，torch {torch}）。",
+    "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "truth": "原图",
+    "enlargement x4": "| ×4，PSNR (dB) / SSIM / NIQE | Set5，亮度 | Set14，亮度 |",
+    "note on x4":
+        "放大四倍：在 {data} 上训练，各一次运行（SRResNet {srresnet:.0f} 分钟，SRGAN 再加 {srgan:.0f} 分钟，"
+        "其特征损失取自 {features}；ResShuffle {resshuffle:.0f} 分钟）。裁去 4 像素边框；"
+        "NIQE 以训练照片为准，越低越好。",
     "note on enlargement":
         "超分辨率：SRNet（2.7 M）在 {data} 上训练，一次运行；斜体为已发表的数字。亮度：裁去 2 像素边框；"
         "RGB：种子文档的协议（整幅，SSIM 窗口以零填充）。",
@@ -174,6 +185,28 @@ def enlargement(run: dict, language: str) -> str:
     return "\n".join(rows)
 
 
+def enlargement_x4(srgan: dict, resshuffle: dict, language: str) -> str:
+    """Super-resolution x4 as a Markdown table: PSNR / SSIM / NIQE by set, then what others report."""
+    words = WORDS[language]
+    rows = {(row["set"], row["method"]): row for row in resshuffle["summary"] if row["protocol"] == "literature"}
+    rows |= {(row["set"], row["method"]): row for row in srgan["summary"]}
+
+    def cell(row: dict) -> str:
+        values = zip(("psnr_db", "ssim", "niqe"), (".2f", ".4f", ".2f"), strict=True)
+        return " / ".join("–" if row.get(name) is None else format(row[name], digits) for name, digits in values)
+
+    lines = [words["enlargement x4"], "| :-- | --: | --: |"]
+    for method in ("nearest", "bicubic", "srresnet", "resshuffle", "srgan", "truth"):
+        cells = [cell(rows[name, method]) for name in ("Set5", "Set14")]
+        lines.append(f"| {words[method]} | {' | '.join(cells)} |")
+    for name, (set5, set5_ssim, set14, set14_ssim, _) in PUBLISHED_X4.items():
+        if set5 and name != "bicubic":
+            cells = [f"*{psnr_db:.2f} / {f'{ssim:.4f}' if ssim else '–'} / –*"
+                     for psnr_db, ssim in ((set5, set5_ssim), (set14, set14_ssim))]  # fmt: skip
+            lines.append(f"| *{name}* | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def section(language: str, results: Path = ROOT / "results") -> str:
     """Everything between the markers."""
     words = WORDS[language]
@@ -184,11 +217,20 @@ def section(language: str, results: Path = ROOT / "results") -> str:
         seed=SEED_000["clean"],
     )  # fmt: skip
     parts = [finding(study, language), ladder(study, language), words["note on the ladder"], clean]
-    patterns = {"sr": "task1/**/run.json", "classifier": "task2/run.json", "arms": "multi/seed*/*/run.json"}
+    patterns = {"sr": "task1/run.json", "classifier": "task2/run.json", "arms": "multi/seed*/*/run.json"}
     runs = {part: [json.loads(path.read_text(encoding="utf-8")) for path in Path(results).glob(pattern)]
             for part, pattern in patterns.items()}  # fmt: skip
     minutes = {part: sum(run["time_seconds"] for run in part_runs) / 60 for part, part_runs in runs.items()}
     parts += [enlargement(sr, language), words["note on enlargement"].format(data=sr["data"]["name"])]
+    if all((Path(results) / task / "run.json").exists() for task in ("srgan_x4", "resshuffle_x4")):
+        srgan, resshuffle = (read(task, results) for task in ("srgan_x4", "resshuffle_x4"))
+        srresnet = json.loads((Path(results) / "srgan_x4" / "srresnet" / "run.json").read_text(encoding="utf-8"))
+        times = {"srgan": srgan, "resshuffle": resshuffle, "srresnet": srresnet}
+        times = {name: run["time_seconds"] / 60 for name, run in times.items()}
+        note = words["note on x4"].format(
+            **times, data=srgan["data"]["name"], features=srgan["data"]["features"].split(",")[0]
+        )
+        parts += [enlargement_x4(srgan, resshuffle, language), note]
     parts.append(words["time"].format(**minutes, **sr["environment"], precision=classifier["precision"]))
     return "\n\n".join(parts) + "\n"
 

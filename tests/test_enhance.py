@@ -175,6 +175,13 @@ def test_measure_is_evaluate_picture_by_picture():
     assert torch.equal(seen["b"]["truth"], hr_img)
 
 
+def test_natural_scenes_passes_over_photographs_too_small():
+    images = [datasets.imresize(random_picture(12, 12, seed), scale) for seed, scale in ((0, 10), (1, 6), (2, 9))]
+    train_set = datasets.DIV2KDataset(None, 48, 4, images=images)
+    natural = enhance.natural_scenes(train_set, max_photographs=2)
+    assert torch.equal(natural.mean, metrics.NaturalScenes([datasets.to_float(images[0])]).mean)
+
+
 def test_bicubic_psnr_is_that_of_measure():
     hr_img = datasets.imresize(random_picture(8, 8), 5)
     test_set = datasets.SRTestSet(None, 2, images=[hr_img], names=["a"])

@@ -69,6 +69,8 @@ SIGHT = {
     ["nearest", "bicubic", "srnet", "truth"],
     ["nearest", "bicubic", "srresnet", "srgan", "truth"],
     ["bicubic", "resshuffle", "truth"], ["degraded", "single", "joint"], ["grey", "unet"], ["train", "valid"],
+    ["mse", "perceptual", "regularised", "fast", "slow", "chroma"],
+    ["classify", "restore", "joint", "separate"],
 ])  # fmt: skip
 def test_methods_drawn_together_can_be_told_apart(sight, together):
     rgb = np.array([to_rgb(plots.color(method)) for method in together])

@@ -59,6 +59,21 @@ def test_the_ladder_by_hand():
     assert rows[-1] == "| clean (ceiling) | 58.00 | 1 | – | – | 0.9000 | 84.80 |"
 
 
+def test_the_table_at_x4_by_hand():
+    scores = {"psnr_db": 27.126, "ssim": 0.75, "niqe": 6.0}
+    methods = ("nearest", "bicubic", "srresnet", "srgan")
+    srgan = [{"set": name, "method": method, **scores} for name in ("Set5", "Set14") for method in methods]
+    truth = {"method": "truth", "psnr_db": None, "ssim": None, "niqe": 3.0}
+    srgan += [{"set": name, **truth} for name in ("Set5", "Set14")]
+    others = [{"protocol": protocol, "set": name, "method": "resshuffle", "psnr_db": 20 + k, "ssim": 0.8}
+              for k, protocol in enumerate(("literature", "rgb")) for name in ("Set5", "Set14")]  # fmt: skip
+    rows = tables.enlargement_x4({"summary": srgan}, {"summary": others}, "en").splitlines()
+    assert rows[5] == "| ResShuffle | 20.00 / 0.8000 / – | 20.00 / 0.8000 / – |"
+    assert rows[6] == "| SRGAN | 27.13 / 0.7500 / 6.00 | 27.13 / 0.7500 / 6.00 |"
+    assert rows[7] == "| the originals | – / – / 3.00 | – / – / 3.00 |"
+    assert rows[-1] == "| *EDSR-baseline (1.5 M)* | *32.09 / 0.8936 / –* | *28.58 / 0.7804 / –* |"
+
+
 def test_a_missing_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="the notebook of multi"):
         tables.section("en", tmp_path)
