@@ -480,6 +480,12 @@ class MultiTaskNet(nn.Module):
         return sr_img, logits
 
 
+def start_at_nothing(conv: nn.Conv2d) -> None:
+    """Let a last convolution answer 0 at first, where its answer is a correction."""
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)
+
+
 class DoubleConv(nn.Module):
     """conv 3x3, batch norm, ReLU, twice: (N, in, H, W) -> (N, out, H, W), values >= 0. Source: U-Net (Ronneberger et
     al. 2015), which has no batch norm.
@@ -581,6 +587,7 @@ class JointNet(nn.Module):
         self.restorer = Decoder(widths) if share else UNet(3, 3, widths)
         self.to_rgb = conv3x3(num_channels, 3) if share else nn.Identity()
         self.share = share
+        start_at_nothing(self.to_rgb if share else self.restorer.last)  # at first the picture stays as it came
 
     @classmethod
     def from_settings(cls, settings: Mapping, **others) -> "JointNet":
@@ -609,6 +616,8 @@ class Colorizer(nn.Module):
         super().__init__()
         self.keep_luma = keep_luma
         self.unet = UNet(1, 2 if keep_luma else 3, [num_channels * 2**k for k in range(num_levels)])
+        if keep_luma:
+            start_at_nothing(self.unet.last)  # at first the picture stays grey
         self.register_buffer("luma", torch.tensor(self.LUMA).view(1, 3, 1, 1), persistent=False)
 
     @classmethod

@@ -187,15 +187,18 @@ def test_perceptual_features_stand_still_and_teach_the_picture(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
-def test_vgg_features_come_from_its_file_alone(tmp_path, name):
+def test_vgg_features_come_from_its_file_alone(tmp_path, monkeypatch, name):
     torch.manual_seed(0)
-    net, img = getattr(torchvision.models, name)(weights=None).eval(), torch.rand(1, 3, 32, 32)
-    torch.save(net.state_dict(), tmp_path / "weights.pth")
+    layers = [torchvision.models.vgg.make_layers([4, 4, "M", 4, 4, "M"]) for _ in range(2)]  # VGG's file weighs 548 MB
+    saved, other = (nn.ModuleDict({"features": part}) for part in layers)
+    monkeypatch.setattr(torchvision.models, name, lambda weights: other)
+    net, img = layers[0], torch.rand(1, 3, 32, 32)
+    torch.save(saved.state_dict(), tmp_path / "weights.pth")
     digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
     path = (tmp_path / "weights.pth").rename(tmp_path / f"{name}-{digest[:8]}.pth")
     features = NetSet.PerceptualFeatures.of_vgg(path, 2, 2)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    torch.testing.assert_close(features(img), net.features[:9]((img - mean) / std))
+    torch.testing.assert_close(features(img), net[:9]((img - mean) / std))
     with pytest.raises(FileNotFoundError):
         NetSet.PerceptualFeatures.of_vgg(tmp_path / "vgg19-dcbb9e9d.pth")
     with open(path, "ab") as file:
@@ -252,6 +255,9 @@ def test_joint_net_restores_and_classifies_in_one_pass(share):
     torch.manual_seed(0)
     net, img = NetSet.JointNet(num_classes=7, num_channels=8, share=share), torch.rand(2, 3, 32, 24)
     restored, logits = net(img)
+    assert torch.equal(restored, img)  # before any training
+    torch.nn.init.normal_((net.to_rgb if share else net.restorer.last).weight)
+    restored, logits = net(img)
     assert restored.shape == img.shape and logits.shape == (2, 7)
     restored.sum().backward()  # whether restoring teaches the extractor is what sharing means
     assert (net.extractor.stages[3][0].conv1.weight.grad is not None) is share
@@ -278,6 +284,8 @@ def test_colorizer_reads_luma_alone_and_can_keep_it():
     for keep_luma in (True, False):
         net = NetSet.Colorizer(8, keep_luma)
         grey = luma(img)[:, None].expand_as(img)
+        assert torch.allclose(net(img), grey, atol=1e-6) is keep_luma  # before any training
+        torch.nn.init.normal_(net.unet.last.weight, std=0.01)
         torch.testing.assert_close(net(img), net(grey))
         kept = torch.allclose(luma(net(img)), luma(img), atol=1e-5)
         assert kept is keep_luma

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
+import torchvision
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+import datasets
+import NetSet
+import notebooks
 import run
+import training
 from notebooks import NotebookError, check, execute, run_cells
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -254,6 +260,34 @@ def test_check_finds_the_folder_it_lies_in_and_widget_state(tmp_path):
     findings = check(path)
     assert "widget state in its metadata" in findings
     assert any(str(tmp_path) in finding for finding in findings)
+
+
+# --- the classifier that other notebooks read -------------------------------------------------------------
+
+
+def test_features_are_the_classifiers_or_vggs_and_say_so(tmp_path, monkeypatch):
+    run_folder, settings = tmp_path / "results" / "task2", {"num_channels": 8, "dropout": [0.0, 0.0]}
+    run_folder.mkdir(parents=True)
+    torch.save(NetSet.ClassifyNet.from_settings(settings).state_dict(), run_folder / "model.pth")
+    (run_folder / "history.csv").write_text("epoch\n1\n")
+    info = {"finished": True, "settings": settings, "data": {"name": "ten classes"}}
+    (run_folder / "run.json").write_text(json.dumps(info))
+    parameters = {"profile": "study", "data_root": str(tmp_path), "results_root": str(tmp_path / "results")}
+    monkeypatch.setattr(datasets, "find_vgg", lambda network, root: None)
+    features, words = notebooks.find_features("vgg19", [5, 4], [2, 1], parameters)
+    assert features(torch.rand(1, 3, 32, 32)).shape == (1, 8, 16, 16)
+    digest = training.file_fingerprint(run_folder / "model.pth")
+    assert words == f"ClassifyNet, ten classes, phi(2, 1), weights {digest}"
+
+    small = torchvision.models.vgg.make_layers([4, 4, "M", 4, 4, "M"])  # laid out as VGG19's, which weighs 548 MB
+    monkeypatch.setattr(torchvision.models, "vgg19", lambda weights: torch.nn.ModuleDict({"features": small}))
+    torch.save({f"features.{name}": value for name, value in small.state_dict().items()}, tmp_path / "weights")
+    vgg = (tmp_path / "weights").rename(tmp_path / f"vgg19-{training.file_fingerprint(tmp_path / 'weights')[:8]}.pth")
+    monkeypatch.setattr(datasets, "find_vgg", lambda network, root: vgg if network == "vgg19" else None)
+    features, words = notebooks.find_features("vgg19", [1, 2], [2, 1], parameters)
+    assert len(features.layers) == 4 and words.startswith("vgg19, ImageNet, phi(1, 2), weights ")
+    _, words = notebooks.find_features("vgg19", [1, 2], [2, 1], parameters | {"profile": "quick"})
+    assert words.startswith("ClassifyNet")
 
 
 # --- the real ones ----------------------------------------------------------------------------------------
