@@ -46,8 +46,7 @@ LABELS = {
     "epoch": "Epoch", "loss": "Loss", "l1": "L1 loss", "cross_entropy": "Cross-entropy", "ssim": "SSIM",
     "psnr_db": "PSNR (dB)", "accuracy": "Accuracy (%)", "learning_rate": "Learning rate",
     "time_seconds": "Time (s)", "niqe": "NIQE (lower is better)", "features": "Feature loss",
-    "true": "Answer to true pictures", "made": "Answer to made pictures",
-    "adversarial": "Adversarial loss", "discriminator": "Discriminator's loss", "chroma_error": "Chroma error (CIELAB)",
+    "adversarial": "Adversarial loss", "chroma_error": "Chroma error (CIELAB)",
 }
 DASHED = (0, (4, 2.5))
 BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#CFE0EF", "#6CA6CF", "#0072B2", "#083A5E"])
