@@ -578,6 +578,9 @@ class JointNet(nn.Module):
     damaged picture; in evaluation mode the sum is clipped to [0, 1]. H and W are multiples of 8.
     """
 
+    scale_factor = 1
+    receptive_radius = 96  # no restored pixel depends on one further away; a multiple of 8, as tiles must be
+
     def __init__(self, num_classes: int = 10, num_channels: int = 64, share: bool = True):
         super().__init__()
         widths = [num_channels * 2**k for k in range(4)]
@@ -610,6 +613,7 @@ class Colorizer(nn.Module):
     In evaluation mode the picture is clipped to [0, 1].
     """
 
+    scale_factor = 1
     LUMA = (0.299, 0.587, 0.114)
 
     def __init__(self, num_channels: int = 64, keep_luma: bool = False, num_levels: int = 4):

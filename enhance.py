@@ -1,7 +1,8 @@
 """A picture of one's own, enlarged: `python enhance.py photo.jpg --model srgan_x4` writes photo_srgan_x4.png beside it.
 
-The picture goes through the network in overlapping tiles and is written strip by strip, so memory does not grow with
-it. `python enhance.py --test-sets --model resshuffle_x4` measures a model on every test set that is in DS/.
+`--model restore` takes noise out of it instead, `--model colorize` paints a grey one. The picture goes through the
+network in overlapping tiles and is written strip by strip, so memory does not grow with it.
+`python enhance.py --test-sets --model resshuffle_x4` measures an enlarger on every test set that is in DS/.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -25,14 +27,18 @@ MODELS = {  # name: its network, and the run that trained it
     "srresnet_x4": (NetSet.SRResNet, "srgan_x4/srresnet"),
     "srgan_x4": (NetSet.SRResNet, "srgan_x4"),
     "resshuffle_x4": (NetSet.ResShuffle, "resshuffle_x4"),
+    "restore": (NetSet.JointNet, "joint_restoration/seed0/joint"),
+    "colorize": (NetSet.Colorizer, "colorization"),
 }
 NOTEBOOKS = {
-    "task1": "task1_sr.ipynb", "srgan_x4": "study_srgan_x4.ipynb", "resshuffle_x4": "study_resshuffle_x4.ipynb"
+    "task1": "task1_sr.ipynb", "srgan_x4": "study_srgan_x4.ipynb", "resshuffle_x4": "study_resshuffle_x4.ipynb",
+    "joint_restoration": "study_joint_restoration.ipynb", "colorization": "study_colorization.ipynb",
 }  # fmt: skip
+COLORIZED_SIDE = 32  # the shorter side, in pixels, at which a photograph is painted: that of CIFAR-10's pictures
 
 
 def load(name: str, results_root: str | Path = Path(__file__).parent / "results") -> nn.Module:
-    """A trained enlarger of `MODELS`, on the GPU where there is one.
+    """A trained network of `MODELS`, on the GPU where there is one.
 
     Raises ValueError for an unknown name, FileNotFoundError where it has not been trained yet.
     """
@@ -54,7 +60,10 @@ def receptive_radius(model: nn.Module) -> int:
     """How many LR pixels around its own an output pixel can depend on, rounded up: half of every kernel, added up.
 
     Reads convolutions and PixelShuffles in the order in which the network registers them, which is that of its forward.
+    A network that also shrinks says its radius itself.
     """
+    if hasattr(model, "receptive_radius"):
+        return model.receptive_radius
     radius, scale = 0.0, 1
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
@@ -70,8 +79,9 @@ def receptive_radius(model: nn.Module) -> int:
 def strips(model: nn.Module, img: Tensor, tile: int = 128, progress: bool = False) -> Iterator[Tensor]:
     """The enlarged picture from top to bottom, in strips: img uint8 (3, H, W) -> uint8 (3, s tile, s W) each.
 
-    model needs `scale_factor`. Every tile is given as much of its surroundings as its pixels can depend on, so the
-    strips, one below the other, are the whole picture's result, without seams.
+    model needs `scale_factor`; of several outputs the first is taken. Every tile is given as much of its surroundings
+    as its pixels can depend on, so the strips, one below the other, are the whole picture's result, without seams.
+    tile is a multiple of 8, as networks that shrink by 8 inside need their pieces to be.
     """
     if img.ndim != 3 or len(img) != 3 or img.dtype != torch.uint8:
         raise ValueError(f"one uint8 image (3, H, W) was expected, found {tuple(img.shape)} of {img.dtype}.")
@@ -86,11 +96,32 @@ def strips(model: nn.Module, img: Tensor, tile: int = 128, progress: bool = Fals
             rows, cols = min(tile, height - top), min(tile, width - left)
             piece = img[:, first_row : top + rows + radius, first_col : left + cols + radius]
             row, col = (top - first_row) * scale, (left - first_col) * scale
-            sr_img = training.predict(model, piece[None])[0]
+            output = training.predict(model, _filled_up(piece)[None] if scale == 1 else piece[None])
+            sr_img = (output[0] if isinstance(output, tuple) else output)[0]
             parts.append(datasets.to_uint8(sr_img[:, row : row + rows * scale, col : col + cols * scale]))
             bar.update()
         yield torch.cat(parts, 2)
     bar.close()
+
+
+def _filled_up(img: Tensor, multiple: int = 8) -> Tensor:
+    """The picture with its last row and column repeated until both sides are multiples."""
+    rows, cols = (torch.arange(-(-side // multiple) * multiple).clamp(max=side - 1) for side in img.shape[1:])
+    return img[:, rows][:, :, cols]
+
+
+def colorize(model: NetSet.Colorizer, img: Tensor) -> Tensor:
+    """A photograph painted: uint8 (3, H, W), of which only the luma is read -> uint8 (3, H, W).
+
+    The network knows pictures of 32x32, so the photograph is painted at about that size, and its chroma, which is
+    smooth, is enlarged and put under the luma that was given: every detail stays, and colours are broad.
+    """
+    grey = datasets.to_float(datasets.grey(img))
+    scale = COLORIZED_SIDE / min(img.shape[1:])
+    small = F.interpolate(grey[None], [max(8, round(side * scale / 8) * 8) for side in img.shape[1:]], mode="area")
+    chroma = training.predict(model, small) - small
+    chroma = F.interpolate(chroma, img.shape[1:], mode="bicubic", align_corners=False)[0]
+    return datasets.to_uint8((grey + chroma).clamp(0, 1))
 
 
 def enlarge(model: nn.Module, img: Tensor, tile: int = 128) -> Tensor:
@@ -99,7 +130,7 @@ def enlarge(model: nn.Module, img: Tensor, tile: int = 128) -> Tensor:
 
 
 def enlarge_file(path: str | Path, name: str, out: str | Path | None = None, model: nn.Module | None = None) -> Path:
-    """Enlarge an image file with a model of `MODELS` into a PNG file beside it; return where it lies.
+    """Enlarge, restore or colorize an image file by a model of `MODELS`, into a PNG file beside it; return its path.
 
     Any mode and orientation that `datasets.read_image` reads. Raises FileExistsError rather than write over a file.
     """
@@ -119,7 +150,9 @@ def _write_png(path: Path, model: nn.Module, img: Tensor) -> None:
     import png  # pypng: the one that writes while rows are still being made
 
     height, width = (side * model.scale_factor for side in img.shape[1:])
-    pixels = (strip.permute(1, 2, 0).reshape(-1, 3 * width).numpy() for strip in strips(model, img, progress=True))
+    painted = isinstance(model, NetSet.Colorizer)
+    made = [colorize(model, img)] if painted else strips(model, img, progress=True)
+    pixels = (strip.permute(1, 2, 0).reshape(-1, 3 * width).numpy() for strip in made)
     rows = (row for strip in pixels for row in strip)
     with open(path, "wb") as file:
         png.Writer(width, height, greyscale=False, bitdepth=8, compression=1).write(file, rows)
@@ -208,7 +241,8 @@ def show_test_sets(name: str, data_root: str | Path = "DS") -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="enhance.py", description="Enlarges a picture, or measures a model.")
+    what = "Enlarges, restores or colorizes a picture, or measures an enlarger."
+    parser = argparse.ArgumentParser(prog="enhance.py", description=what)
     parser.add_argument("picture", nargs="?", help="an image file")
     parser.add_argument("--model", default="srnet_x2", choices=list(MODELS))
     parser.add_argument("--out", help="a .png file (default: beside the picture, named after picture and model)")
@@ -222,6 +256,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if bool(args.picture) == args.test_sets or (args.out and args.test_sets):
         parser.error("either a picture (and --out), or --test-sets")
+    if args.test_sets and args.model in ("restore", "colorize"):
+        parser.error("--test-sets measures enlargers: srnet_x2, srresnet_x4, srgan_x4 or resshuffle_x4")
     if args.test_sets:
         return datasets.in_one_line(lambda: show_test_sets(args.model, args.root), stopped="stopped.")
     return datasets.in_one_line(

@@ -1,7 +1,7 @@
 """One command for everything:  python3 run.py [--no-venv] [COMMAND]
 
   quick [NOTEBOOK ...]   the default: run the three notebooks in minutes, on the data that is there
-  studies                the same for the neighbouring studies: SRGAN and ResShuffle, four times larger
+  studies                the same for the neighbouring studies: SRGAN, ResShuffle, joint restoration, colorization
   test [PYTEST OPTION]   every check: ruff, then pytest
   study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
   cells NOTEBOOK [NAME=VALUE ...] [--until TAG]
@@ -30,7 +30,10 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 NOTEBOOKS = {"task1_sr.ipynb": "task1", "task2_classify.ipynb": "task2", "multi_learning.ipynb": "multi"}
-STUDIES = {"study_srgan_x4.ipynb": "srgan_x4", "study_resshuffle_x4.ipynb": "resshuffle_x4"}
+STUDIES = {
+    "study_srgan_x4.ipynb": "srgan_x4", "study_resshuffle_x4.ipynb": "resshuffle_x4",
+    "study_joint_restoration.ipynb": "joint_restoration", "study_colorization.ipynb": "colorization",
+}  # fmt: skip
 STUDY_RUNS = NOTEBOOKS | STUDIES  # each notebook's folder in results/
 QUICK = ROOT / "results" / "quick"
 

@@ -71,6 +71,42 @@ def test_tiles_have_no_seams(name, height, width, tile):
     assert difference.max() <= 1 and (difference > 0).float().mean() < 0.01  # where a rounding falls the other way
 
 
+@pytest.fixture(scope="module")
+def mender():
+    """A network that shrinks by 8 inside, whose last layer does something."""
+    torch.manual_seed(0)
+    model = NetSet.JointNet(num_channels=4).eval()
+    torch.nn.init.normal_(model.to_rgb.weight, std=0.1)
+    return model
+
+
+def test_a_network_that_shrinks_inside_is_cut_without_seams(mender):
+    img = random_picture(250, 213)
+    whole = enhance.enlarge(mender, img, 256)
+    assert whole.shape == img.shape and (whole.int() - img.int()).abs().max() > 3
+    assert (enhance.enlarge(mender, img, 64).int() - whole.int()).abs().max() <= 1
+
+
+def test_its_radius_holds(mender):
+    img = torch.rand(1, 3, 208, 208, requires_grad=True)
+    mender(img)[0][..., 100:108, 100:108].sum().backward()
+    reached = img.grad.abs().sum((0, 1)).nonzero()
+    assert reached.min() >= 100 - mender.receptive_radius and reached.max() <= 107 + mender.receptive_radius
+
+
+@pytest.mark.parametrize("height, width", [(90, 61), (33, 200), (5, 9)])
+def test_a_painted_photograph_keeps_its_luma(height, width):
+    torch.manual_seed(0)
+    model = NetSet.Colorizer(8, keep_luma=True).eval()
+    torch.nn.init.normal_(model.unet.last.weight, std=0.1)
+    grey = datasets.grey(64 + random_picture(height, width) // 2)
+    painted = enhance.colorize(model, grey)
+    assert painted.shape == grey.shape and (painted.int() - grey.int()).abs().max() > 2
+    assert (datasets.grey(painted).int() - grey.int()).abs().max() <= 1
+    again = enhance.colorize(model, painted)  # of a colour picture the luma alone is read
+    assert (again.int() - painted.int()).abs().max() <= 3
+
+
 def test_what_cannot_be_cut_says_so():
     with pytest.raises(ValueError, match="BicubicEnlarger cannot be cut into tiles"):
         enhance.enlarge(NetSet.BicubicEnlarger(2), random_picture(5, 5))
@@ -151,6 +187,9 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
         assert said in error and len(error.splitlines()) == 1
     with pytest.raises(SystemExit):
         enhance.main([])
+    with pytest.raises(SystemExit):
+        enhance.main(["--test-sets", "--model", "colorize"])
+    assert "--test-sets measures enlargers" in capsys.readouterr().err
 
 
 def test_the_command_enlarges(tmp_path, capsys):

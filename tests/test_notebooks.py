@@ -30,6 +30,8 @@ SMOKE_CHANGES: dict[str, dict] = {
     },
     "study_srgan_x4.ipynb": {"num_epochs": 2, "steps_per_epoch": 3, "num_blocks": 1, "num_channels": 8},
     "study_resshuffle_x4.ipynb": {"num_epochs": 2, "steps_per_epoch": 3, "num_blocks": 1, "num_channels": 8},
+    "study_joint_restoration.ipynb": {"num_epochs": 2, "steps_per_epoch": 3, "num_channels": 4, "num_test": 100},
+    "study_colorization.ipynb": {"num_epochs": 2, "steps_per_epoch": 3, "num_channels": 4, "num_test": 100},
 }
 
 
@@ -315,7 +317,7 @@ def smoke_folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(
     "name", run.STUDY_RUNS
-)  # in this order: the last one builds on the runs of the others
+)  # in this order: those of the later ones build on the runs of the first
 def test_notebook_runs_on_the_embedded_sample(name, smoke_folder):
     parameters = {
         "profile": "quick",
