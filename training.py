@@ -9,6 +9,7 @@ Under torchrun every process draws the same batch and takes its share, so any nu
 (but for batch norm, which in training sees the mean of its own share):
     torchrun --standalone --nproc_per_node 8 -m IPython task1_sr.ipynb
 """
+import contextlib
 import hashlib
 import json
 import math
@@ -17,6 +18,8 @@ import pickle
 import platform
 import sys
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -144,12 +148,14 @@ class Run:
     def record(self, **results) -> None:
         """Add final results (and the protocol that they were measured by) to run.json."""
         self.info.update(results)
-        if process_rank() == 0:
-            write_json(self.folder / "run.json", self.info)
+        write_info(self.folder, self.info)
 
 
 def read_info(folder: str | Path) -> dict | None:
-    """run.json as a dict with at least "finished", "settings" and "data"; None where there is none."""
+    """run.json as a dict with at least "finished", "settings" and "data"; None where there is none.
+
+    Raises ValueError where it is damaged: its checksum tells.
+    """
     path = Path(folder) / "run.json"
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
@@ -160,7 +166,27 @@ def read_info(folder: str | Path) -> dict | None:
         raise ValueError(f"{path} is not whole ({error}). {DELETE}") from error
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}. {DELETE}")
+    if info.pop("checksum", checksum := _checksum(info)) != checksum:
+        raise ValueError(f"{path} is not as it was written: its checksum does not fit. Restore it, or: {DELETE}")
     return info
+
+
+def write_info(folder: str | Path, info: Mapping) -> None:
+    """run.json, with a checksum of its own content; the first process alone writes."""
+    if process_rank() == 0:
+        plain = _plain(info)
+        write_json(Path(folder) / "run.json", plain | {"checksum": _checksum(plain)})
+
+
+def _checksum(content: Mapping) -> str:
+    """Of a dict as JSON, whatever the order and layout of the file. "checksum" itself is left out."""
+    entries = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _text_checksum(path: Path) -> str:
+    """Of a text file, whatever ends its lines."""
+    return hashlib.sha256(path.read_text(encoding="utf-8").encode()).hexdigest()[:16]
 
 
 def file_fingerprint(path: str | Path) -> str:
@@ -191,10 +217,13 @@ def read_run(folder: str | Path) -> Run | None:
     info = read_info(folder)
     if info is None or not info["finished"]:
         return None
+    path = folder / "history.csv"
     try:
-        return Run(folder, info, pd.read_csv(folder / "history.csv"))
+        if info.get("history", checksum := _text_checksum(path)) != checksum:
+            raise ValueError("its checksum does not fit")
+        return Run(folder, info, pd.read_csv(path))
     except (ValueError, OSError) as error:
-        raise ValueError(f"{folder / 'history.csv'} cannot be read ({error}). {DELETE}") from error
+        raise ValueError(f"{path} cannot be read ({error}). Restore it, or: {DELETE}") from error
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -265,8 +294,12 @@ def read_tensors(path: str | Path) -> dict:
     if not path.exists():
         raise FileNotFoundError(f"There are no weights at {path}. Run the notebook that trains them first.")
     try:
+        with zipfile.ZipFile(path) as file:  # torch itself does not look at the checksums that it writes
+            if damaged := file.testzip():
+                raise ValueError(f"the checksum of {damaged} does not fit")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, NotImplementedError,
+            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         reason = str(error).split("\n")[0][:200]
         raise ValueError(f"{path} is not a whole file of weights ({reason}). Delete it and train again.") from error
 
@@ -333,18 +366,19 @@ def fit(
     averaged = AveragedModel(model, use_buffers=True) if settings.get("ema_decay") else None
     parallel = _on_every_process(model)
     state = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "averaged": averaged}
-    work = _RunInProgress(folder, settings, data, state, averaged.module if averaged else model, validate, best, report)
-    for batch, share in work.steps(batches):
-        with work.mixed_precision():
-            total, parts = loss(parallel, batch)
-        optimizer.zero_grad(set_to_none=True)
-        (total * share).backward()
-        _clip(model, settings)
-        optimizer.step()
-        scheduler.step()
-        _average(averaged, model, settings)
-        work.log({"loss": total, **parts})
-    return work.finish(model)
+    judged = averaged.module if averaged else model
+    with _RunInProgress(folder, settings, data, state, judged, validate, best, report) as work:
+        for batch, share in work.steps(batches):
+            with work.mixed_precision():
+                total, parts = loss(parallel, batch)
+            optimizer.zero_grad(set_to_none=True)
+            (total * share).backward()
+            _clip(model, settings)
+            optimizer.step()
+            scheduler.step()
+            _average(averaged, model, settings)
+            work.log({"loss": total, **parts})
+        return work.finish(model)
 
 
 def fit_gan(
@@ -382,47 +416,50 @@ def fit_gan(
     make, judge = _on_every_process(generator), _on_every_process(discriminator)
     state = networks | {f"{name}_optimizer": optimizer for name, optimizer in optimizers.items()}
     state |= {f"{name}_scheduler": scheduler for name, scheduler in schedulers.items()} | {"averaged": averaged}
-    work = _RunInProgress(folder, settings, data, state, averaged.module if averaged else generator, validate, best)
-    for batch, share in work.steps(batches):
-        with work.mixed_precision():
-            sr_img = make(batch["lr_img"])
-
-        # --- the discriminator learns to tell true pictures from made ones
-        discriminator.requires_grad_(True)
-        optimizers["discriminator"].zero_grad(set_to_none=True)
-        answers, discriminator_loss = {}, 0.0
-        # detach: this step must not teach the generator, and least of all to be found out
-        for name, img, target in (("true", batch["hr_img"], 1.0), ("made", sr_img.detach(), 0.0)):
+    judged = averaged.module if averaged else generator
+    with _RunInProgress(folder, settings, data, state, judged, validate, best) as work:
+        for batch, share in work.steps(batches):
             with work.mixed_precision():
-                logits = judge(img).float()
-                part = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-            (part * share).backward()
-            answers[name] = logits.detach().sigmoid().mean()
-            discriminator_loss = discriminator_loss + part.detach()
-        _clip(discriminator, settings)
-        optimizers["discriminator"].step()
+                sr_img = make(batch["lr_img"])
 
-        # --- the generator learns to be taken for true, and to stay with its picture
-        discriminator.requires_grad_(False)
-        with work.mixed_precision():
-            content, parts = content_loss(sr_img, batch["hr_img"])
-            logits = discriminator(sr_img).float()
-            adversarial = F.softplus(-logits).mean()  # -log D(G(LR))
-        total = content + settings["adversarial_weight"] * adversarial
-        optimizers["generator"].zero_grad(set_to_none=True)
-        (total * share).backward()
-        _clip(generator, settings)
-        optimizers["generator"].step()
+            # --- the discriminator learns to tell true pictures from made ones
+            discriminator.requires_grad_(True)
+            optimizers["discriminator"].zero_grad(set_to_none=True)
+            answers, discriminator_loss = {}, 0.0
+            # detach: this step must not teach the generator, and least of all to be found out
+            for name, img, target in (("true", batch["hr_img"], 1.0), ("made", sr_img.detach(), 0.0)):
+                with work.mixed_precision():
+                    logits = judge(img).float()
+                    part = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+                (part * share).backward()
+                answers[name] = logits.detach().sigmoid().mean()
+                discriminator_loss = discriminator_loss + part.detach()
+            _clip(discriminator, settings)
+            optimizers["discriminator"].step()
 
-        for scheduler in schedulers.values():
-            scheduler.step()
-        _average(averaged, generator, settings)
-        work.log({"loss": total, "adversarial": adversarial, **parts, "discriminator": discriminator_loss, **answers})
-    return work.finish(generator)
+            # --- the generator learns to be taken for true, and to stay with its picture
+            discriminator.requires_grad_(False)
+            with work.mixed_precision():
+                content, parts = content_loss(sr_img, batch["hr_img"])
+                logits = discriminator(sr_img).float()
+                adversarial = F.softplus(-logits).mean()  # -log D(G(LR))
+            total = content + settings["adversarial_weight"] * adversarial
+            optimizers["generator"].zero_grad(set_to_none=True)
+            (total * share).backward()
+            _clip(generator, settings)
+            optimizers["generator"].step()
+
+            for scheduler in schedulers.values():
+                scheduler.step()
+            _average(averaged, generator, settings)
+            losses = {"loss": total, "adversarial": adversarial, **parts, "discriminator": discriminator_loss}
+            work.log(losses | answers)
+        return work.finish(generator)
 
 
 class _RunInProgress:
     """A run in progress, for `fit` and `fit_gan`: its seeding, progress bar, history, checkpoints and last lines.
+    Inside `with` its folder is locked, so that no other process trains there.
 
     state: what a checkpoint holds, by name: anything with a state_dict, or None. judged: the network that is validated
     and kept.
@@ -440,14 +477,34 @@ class _RunInProgress:
         self.mixed = settings.get("mixed_precision", False) and computes_bfloat16(self.device)
         self.identity = {"settings": _plain(settings), "data": _plain(data)}
         self.epoch, self.rows, self.seconds_before = 0, [], 0.0
-        if (self.folder / "checkpoint.pth").exists():
-            self._resume()
         self.info = {"finished": False, **self.identity, "environment": environment(self.device),
                      "processes": process_count(), "precision": "bfloat16" if self.mixed else "float32"}  # fmt: skip
+        self.lock = FileLock(self.folder / "run.lock")
+
+    def __enter__(self) -> "_RunInProgress":
         if process_rank() == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / "run.json", self.info)
+            try:
+                self.lock.acquire(timeout=0)
+            except Timeout:
+                raise RuntimeError(
+                    f"Another process is training in {self.folder}. Wait for it, stop it, or name another results_root."
+                ) from None
+        try:
+            if (self.folder / "checkpoint.pth").exists():
+                self._resume()
+            write_info(self.folder, self.info)
+        except BaseException:
+            self.__exit__()
+            raise
         self.started = time.perf_counter()
+        return self
+
+    def __exit__(self, *error) -> None:
+        if process_rank() == 0:
+            with contextlib.suppress(OSError):  # Windows does not delete what is open
+                (self.folder / "run.lock").unlink()
+            self.lock.release()
 
     def mixed_precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
@@ -490,15 +547,18 @@ class _RunInProgress:
 
     def finish(self, model: nn.Module) -> Run:
         """The chosen epoch's weights in `model`, and the last lines of run.json."""
+        if dist.is_initialized():
+            dist.barrier()  # the first process has written its files
         history, (name, direction) = pd.DataFrame(self.rows), self.best
         values = history[f"{name}_valid"]
         best_row = history.loc[values.idxmax() if direction == "max" else values.idxmin()]
         self.info |= {"finished": True, "time_seconds": self.rows[-1]["time_seconds"],
                       "best_epoch": int(best_row["epoch"]),
                       "validation": {name: float(best_row[name]) for name in history if name.endswith("_valid")},
-                      "weights": file_fingerprint(self.folder / "model.pth")}  # fmt: skip
+                      "weights": file_fingerprint(self.folder / "model.pth"),
+                      "history": _text_checksum(self.folder / "history.csv")}  # fmt: skip
+        write_info(self.folder, self.info)
         if process_rank() == 0:
-            write_json(self.folder / "run.json", self.info)
             (self.folder / "checkpoint.pth").unlink(missing_ok=True)
         if dist.is_initialized():
             dist.barrier()
@@ -565,7 +625,10 @@ def _finished_run(model, folder, settings, data, restart_on_change) -> Run | Non
     if dist.is_initialized():
         dist.barrier()  # nobody looks for a checkpoint before the first process has cleared an old one away
     if finished:
-        load_weights(model, finished.folder / "model.pth")
+        path = finished.folder / "model.pth"
+        if finished.info.get("weights", fingerprint := file_fingerprint(path)) != fingerprint:
+            raise ValueError(f"{path} is not the file that its run.json names. Restore it, or: {DELETE}")
+        load_weights(model, path)
         model.eval()
         print(f"{folder}: finished run found, trained on {finished.info['data']['name']}; nothing to train.")
     return finished

@@ -1,0 +1,283 @@
+"""Faults, tried and counted: kills, damaged files, a full disk, two processes in one folder, hostile files.
+
+`python tests/faults.py` (also `python3 run.py test --long`) tries them in full, in some ten minutes, and writes
+results/faults.json; tests/test_faults.py tries a few of each. Every function returns (tried, survived).
+"""
+import hashlib
+import io
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import datasets  # noqa: E402
+import enhance  # noqa: E402
+import NetSet  # noqa: E402
+import training  # noqa: E402
+
+SETTINGS = {"num_epochs": 8, "steps_per_epoch": 4, "learning_rate": 3e-3, "schedule": "one_cycle", "ema_decay": 0.9}
+DATA = {"name": "random pictures", "fingerprint": "0"}
+
+
+def train(folder: Path, num_epochs: int = 8, pause: float = 0.0) -> training.Run:
+    """A small classifier on random pictures, the same whenever it is trained."""
+    chance = torch.Generator().manual_seed(5)
+    images, labels = torch.rand(64, 3, 32, 32, generator=chance), torch.randint(2, (64,), generator=chance)
+    torch.manual_seed(0)
+    model = NetSet.ClassifyNet(num_classes=2, num_channels=4, dropout=(0.1, 0.1))
+
+    def loss(model, batch):
+        return F.cross_entropy(model(batch["img"]), batch["label"]), {}
+
+    def batches(generator):
+        for index in torch.randperm(64, generator=generator).split(16):
+            time.sleep(pause)
+            yield {"img": images[index], "label": labels[index]}
+
+    def validate(model):
+        return {"loss": F.cross_entropy(training.predict(model, images), labels)}
+
+    settings = SETTINGS | {"num_epochs": num_epochs}
+    return training.fit(model, loss, batches, folder, settings, DATA, validate, ("loss", "min"))
+
+
+def start_training(folder: Path, num_epochs: int = 8, pause: float = 0.0, max_file: int = 0) -> subprocess.Popen:
+    """The same in a process of its own; max_file: bytes that a file may have there, as where the disk is full."""
+    command = [sys.executable, __file__, "train", str(folder), str(num_epochs), str(pause), str(max_file)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def digest(folder: Path) -> str:
+    """The bits of a run's weights, and its losses; its times differ."""
+    state = training.read_tensors(folder / "model.pth")
+    bits = b"".join(value.numpy().tobytes() for value in state.values())
+    history = training.read_run(folder).history.drop(columns="time_seconds")
+    return hashlib.sha256(bits + history.to_csv().encode()).hexdigest()
+
+
+def kills(count: int, folder: Path, num_epochs: int = 200) -> tuple[int, int]:
+    """Training killed `count` times at random moments and started again: survived if the weights are, bit for bit,
+    those of an uninterrupted run. Every kill counts once; all fail together.
+    """
+    torch.set_num_threads(1)
+    train(folder / "whole", num_epochs)
+    chance, killed = random.Random(0), 0
+    while killed < count:
+        process = start_training(folder / "killed", num_epochs, pause=0.02)
+        while not (folder / "killed" / "run.lock").exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.8))
+        process.kill()
+        process.communicate()
+        if process.returncode == 0:
+            raise RuntimeError(f"It was done after {killed} kills: give it more epochs.")
+        killed += 1
+    train(folder / "killed", num_epochs)
+    return count, count * (digest(folder / "killed") == digest(folder / "whole"))
+
+
+def damaged_files(count: int, folder: Path) -> tuple[int, int]:
+    """A byte changed, or the end cut off, in a file of a run, finished or not: survived if what follows is a sentence
+    (ValueError), or the very run that was there.
+    """
+    train(folder / "finished")
+    process = start_training(folder / "unfinished", pause=0.05)
+    while not (folder / "unfinished" / "checkpoint.pth").exists():
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    wanted, chance, survived = digest(folder / "finished"), random.Random(0), 0
+    files = [("finished", name) for name in ("model.pth", "run.json", "history.csv")]
+    files += [("unfinished", name) for name in ("checkpoint.pth", "run.json", "model.pth")]
+    for trial in range(count):
+        which, name = files[trial % len(files)]
+        shutil.rmtree(folder / "damaged", ignore_errors=True)
+        shutil.copytree(folder / which, folder / "damaged")
+        path = folder / "damaged" / name
+        content = bytearray(path.read_bytes())
+        at = chance.randrange(len(content))
+        if chance.random() < 0.5:
+            content[at] ^= 1 << chance.randrange(8)
+        else:
+            del content[at:]
+        path.write_bytes(content)
+        try:
+            train(folder / "damaged")
+        except ValueError as error:
+            survived += str(folder / "damaged") in str(error)
+        else:
+            survived += digest(folder / "damaged") == wanted
+    return count, survived
+
+
+def full_disk(folder: Path) -> tuple[int, int]:
+    """The disk fills up while a checkpoint is saved: survived if the last good one is still there, whole."""
+    train(folder / "whole")
+    process = start_training(folder / "run", pause=0.05)
+    while not (folder / "run" / "checkpoint.pth").exists():
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    before = (folder / "run" / "checkpoint.pth").read_bytes()
+    process = start_training(folder / "run", max_file=len(before) // 2)
+    process.communicate()
+    kept = process.returncode != 0 and (folder / "run" / "checkpoint.pth").read_bytes() == before
+    train(folder / "run")
+    return 1, int(kept and digest(folder / "run") == digest(folder / "whole"))
+
+
+def two_processes(folder: Path) -> tuple[int, int]:
+    """Two processes on one run: survived if the second refuses, and the first comes to its end undisturbed."""
+    train(folder / "whole")
+    process = start_training(folder / "run", pause=0.1)
+    while not (folder / "run" / "run.lock").exists():
+        time.sleep(0.02)
+    try:
+        train(folder / "run")
+        refused = False
+    except RuntimeError as error:
+        refused = "Another process is training" in str(error)
+    process.communicate()
+    return 1, int(refused and process.returncode == 0 and digest(folder / "run") == digest(folder / "whole"))
+
+
+def hostile_files(folder: Path) -> tuple[int, int]:
+    """Files that would run code, write elsewhere, or fill the memory: survived if each is refused in a sentence, no
+    code has run, and no file appears outside.
+    """
+    outside = folder / "outside"
+
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(outside),)
+
+    batches = folder / "CIFAR10" / "cifar-10-batches-py"
+    batches.mkdir(parents=True)
+    for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]:
+        (batches / name).write_bytes(pickle.dumps({b"data": Code(), b"labels": [0]}))
+    torch.save({"weight": Code()}, folder / "weights.pth")
+    with zipfile.ZipFile(folder / "climbs.zip", "w") as file:
+        file.writestr("../outside", "x")
+    with zipfile.ZipFile(folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("set/zeros", bytes(50_000_000))
+    header = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(header, "bmp")
+    large = bytearray(header.getvalue())
+    large[18:26] = (60_000).to_bytes(4, "little") * 2
+    (folder / "bomb.bmp").write_bytes(large)
+    model = NetSet.ClassifyNet()
+    trials: list[Callable[[], object]] = [
+        lambda: datasets.CIFAR10Dataset(folder),
+        lambda: training.load_weights(model, folder / "weights.pth"),
+        lambda: datasets.extract(folder / "climbs.zip", "set", folder / "target"),
+        lambda: datasets.extract(folder / "bomb.zip", "set", folder / "target", max_bytes=1e6),
+        lambda: datasets.read_image(folder / "bomb.bmp"),
+    ]
+    survived = 0
+    for trial in trials:
+        try:
+            trial()
+        except ValueError as error:
+            survived += bool(str(error)) and not outside.exists() and not (folder / "target").exists()
+    return len(trials), survived
+
+
+def fuzzed_images(count: int, folder: Path) -> tuple[int, int]:
+    """Image files of nine kinds with bytes changed, cut out or put in, through `read_image` and, where they are still
+    pictures, through `enhance.py`: survived if the answer is a picture or a sentence, within ten seconds.
+    """
+    chance, seeds = random.Random(0), []
+    picture = Image.effect_noise((24, 17), 80)
+    for kind, mode in [("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "RGB"), ("JPEG", "CMYK"), ("BMP", "RGB"),
+                       ("GIF", "P"), ("TIFF", "RGB"), ("WEBP", "RGB"), ("PPM", "RGB")]:  # fmt: skip
+        buffer = io.BytesIO()
+        picture.convert(mode).save(buffer, kind)
+        seeds.append((kind.lower(), buffer.getvalue()))
+    model = NetSet.SRNet(num_channels=64, num_blocks=0).eval()
+
+    def too_slow(*_):
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, too_slow)
+    survived = 0
+    for trial in range(count):
+        kind, content = seeds[trial % len(seeds)]
+        content = bytearray(content)
+        for _ in range(chance.choice((1, 1, 2, 5, 20))):
+            at, what = chance.randrange(len(content)), chance.random()
+            if what < 0.7:
+                content[at] = chance.randrange(256)
+            elif what < 0.85:
+                del content[at : at + chance.randrange(1, 9)]
+            else:
+                content[at:at] = chance.randbytes(chance.randrange(1, 9))
+            if not content:
+                break
+        path, out = folder / f"fuzzed.{kind}", folder / "out.png"
+        path.write_bytes(content)
+        out.unlink(missing_ok=True)
+        signal.alarm(10)
+        try:
+            img = datasets.read_image(path)
+            if img[0].numel() <= 1024:
+                enhance.enlarge_file(path, "srnet_x2", out, model)
+                survived += datasets.read_image(out).shape[1:] == torch.Size(2 * side for side in img.shape[1:])
+            else:
+                survived += 1
+        except ValueError as error:
+            survived += str(path) in str(error)
+        finally:
+            signal.alarm(0)
+    return count, survived - (sorted(p.name for p in folder.iterdir() if p not in (path, out)) != sorted(
+        {f"fuzzed.{kind}" for kind, _ in seeds} - {path.name}))  # fmt: skip
+
+
+FAULTS = {  # name: (function, how many for the full run)
+    "kills": (kills, 20), "damaged files": (damaged_files, 200), "full disk": (full_disk, None),
+    "two processes": (two_processes, None), "hostile files": (hostile_files, None),
+    "fuzzed images": (fuzzed_images, 10_000),
+}  # fmt: skip
+
+
+def main() -> int:
+    results = {}
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as place:
+        warnings.simplefilter("ignore")  # Pillow warns of what it then refuses
+        for name, (tried, count) in FAULTS.items():
+            folder = Path(place) / name.replace(" ", "_")
+            folder.mkdir()
+            started = time.monotonic()
+            numbers = tried(folder) if count is None else tried(count, folder)
+            results[name] = dict(zip(("tried", "survived"), numbers, strict=True))
+            print(f"{name}: {numbers[1]} of {numbers[0]} survived, {time.monotonic() - started:.0f} s", flush=True)
+    environment = training.environment(torch.device("cpu"))
+    training.write_json(ROOT / "results" / "faults.json", {"environment": environment, "faults": results})
+    return int(any(result["tried"] != result["survived"] for result in results.values()))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["train"]:
+        target, epochs, seconds, limit = sys.argv[2:]
+        torch.set_num_threads(1)
+        if int(limit):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+        train(Path(target), int(epochs), float(seconds))
+    else:
+        sys.exit(main())
