@@ -121,7 +121,8 @@ def show(fig: Figure, name: str | None = None, folder: str | Path | None = None,
         from IPython.display import Image, display
 
         width = round(fig.get_figwidth() * 96)
-        display(Image(data=buffer.getvalue(), format="jpeg" if photo else "png", width=width))
+        alt = (name or "figure").replace("_", " ")  # for those who do not see it
+        display(Image(data=buffer.getvalue(), format="jpeg" if photo else "png", width=width, alt=alt))
 
 
 def say(text: str) -> None:

@@ -2,10 +2,11 @@
 
   quick [NOTEBOOK ...]   the default: run the three notebooks in minutes, on the data that is there
   studies                the same for the neighbouring studies: SRGAN, ResShuffle, joint restoration, colorization
-  test [PYTEST OPTION]   every check: ruff, then pytest
+  test [PYTEST OPTION]   every check: ruff, then pytest; with --long first the faults of tests/faults.py in full
   study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
   cells NOTEBOOK [NAME=VALUE ...] [--until TAG]
                          run a notebook's cells as plain Python: no Jupyter needed, works under torchrun
+  report                 all notebooks as they were last run in place, as one page: results/report.html
   table                  write the results of results/ into both READMEs
   setup                  only make the environment, with what the checks need
 
@@ -139,7 +140,22 @@ def study(args: list[str]) -> int:
     return 0
 
 
+def report(args: list[str]) -> int:
+    from notebooks import NotebookError, report
+
+    try:
+        page = report([find_notebook(name) for name in args or STUDY_RUNS], ROOT / "results" / "report.html")
+        print(f"{page} is ready: {page.stat().st_size / 1e6:.1f} MB")
+    except NotebookError as error:
+        sys.exit(f"run.py: {error}")
+    return 0
+
+
 def test(args: list[str]) -> int:
+    if "--long" in args:
+        args = [arg for arg in args if arg != "--long"]
+        if failed := subprocess.run([sys.executable, str(ROOT / "tests" / "faults.py")], cwd=ROOT).returncode:
+            return failed
     ruff = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT).returncode
     if ruff:
         print("ruff check failed, see above; the tests follow all the same", flush=True)
@@ -219,7 +235,7 @@ def usage(problem: str) -> int:
     return 2
 
 
-COMMANDS = {command.__name__: command for command in (quick, studies, test, study, cells, table, setup)}
+COMMANDS = {command.__name__: command for command in (quick, studies, test, study, cells, report, table, setup)}
 
 
 def main(argv: list[str]) -> int:

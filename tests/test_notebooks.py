@@ -1,7 +1,11 @@
 """notebooks.py on tiny notebooks; the committed notebooks as they lie here; and the real ones, run small."""
 
 import json
+import re
+import shutil
+import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import nbformat
@@ -262,6 +266,47 @@ def test_check_finds_the_folder_it_lies_in_and_widget_state(tmp_path):
     findings = check(path)
     assert "widget state in its metadata" in findings
     assert any(str(tmp_path) in finding for finding in findings)
+
+
+# --- report -----------------------------------------------------------------------------------------------
+
+PROBE = """<script>window.onload = () => {
+  document.body.style.width = "390px";
+  const images = [...document.images].map(i => [i.complete && i.naturalWidth > 0, i.getBoundingClientRect().width]);
+  const ids = [...document.querySelectorAll("[id]")].map(e => e.id);
+  const links = [...document.querySelectorAll("a[href^='#']")].map(a => a.getAttribute("href").slice(1));
+  document.title = JSON.stringify({
+    images: images.length, seen: images.filter(([whole, width]) => whole && width > 50 && width <= 390).length,
+    width: document.body.scrollWidth, twice: ids.filter((id, k) => ids.indexOf(id) != k).length,
+    broken: links.filter(link => !document.getElementById(decodeURIComponent(link))),
+    sections: document.querySelectorAll("section").length, formulas: document.querySelectorAll("math").length,
+  });
+};</script>"""
+
+
+def test_the_report_is_whole_in_a_browser_and_on_a_phone(tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium: `apt install chromium`")
+    page = notebooks.report([ROOT / name for name in run.STUDY_RUNS], tmp_path / "report.html")
+    html = page.read_text(encoding="utf-8")
+    assert not re.search(r"<(script|link)|src=\"(?!data:)|@import|url\(", html), "it fetches something, or runs code"
+    page.write_text(html + PROBE, encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+               "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}/browser",
+               "--enable-logging=stderr", "--dump-dom"]  # fmt: skip
+    done = subprocess.run([chromium, *options, page.as_uri()], capture_output=True, text=True, timeout=120)
+    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    found = json.loads(unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
+    assert found["images"] == found["seen"] > 30, "every figure, and none wider than a phone"
+    assert found["width"] <= 390 and not found["twice"] and not found["broken"]
+    assert found["sections"] == len(run.STUDY_RUNS) and found["formulas"] >= 5
+
+
+def test_a_notebook_that_has_not_run_is_not_reported(tmp_path):
+    with pytest.raises(NotebookError, match=r"a\.ipynb has not been run"):
+        notebooks.report([write(tmp_path / "a.ipynb", new_markdown_cell("# A"), code("1"))], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
 
 
 # --- the classifier that other notebooks read -------------------------------------------------------------
