@@ -6,6 +6,7 @@
   study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
   cells NOTEBOOK [NAME=VALUE ...] [--until TAG]
                          run a notebook's cells as plain Python: no Jupyter needed, works under torchrun
+  bench                  speed, beside the alternatives in one run: results/bench.json (ten minutes)
   report                 all notebooks as they were last run in place, as one page: results/report.html
   table                  write the results of results/ into both READMEs
   setup                  only make the environment, with what the checks need
@@ -151,6 +152,10 @@ def report(args: list[str]) -> int:
     return 0
 
 
+def bench(args: list[str]) -> int:
+    return subprocess.run([sys.executable, str(ROOT / "tests" / "bench.py"), *args], cwd=ROOT).returncode
+
+
 def test(args: list[str]) -> int:
     if "--long" in args:
         args = [arg for arg in args if arg != "--long"]
@@ -235,7 +240,7 @@ def usage(problem: str) -> int:
     return 2
 
 
-COMMANDS = {command.__name__: command for command in (quick, studies, test, study, cells, report, table, setup)}
+COMMANDS = {command.__name__: command for command in (quick, studies, test, bench, study, cells, report, table, setup)}
 
 
 def main(argv: list[str]) -> int:
@@ -251,7 +256,7 @@ def main(argv: list[str]) -> int:
         os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
         os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(16 << 30))
     if not no_venv and "RANK" not in os.environ:  # torchrun's processes must not install side by side
-        make_environment(dev=name in ("test", "setup"))
+        make_environment(dev=name in ("test", "bench", "setup"))
         if Path(sys.prefix).resolve() != VENV.resolve():
             command = [str(VENV_PYTHON), str(ROOT / "run.py"), "--no-venv", name, *args]
             if os.name == "nt":  # execv would return to the shell before the work is done
