@@ -1,6 +1,7 @@
 """notebooks.py on tiny notebooks; the committed notebooks as they lie here; and the real ones, run small."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -379,3 +380,17 @@ def test_notebook_runs_on_the_embedded_sample(name, smoke_folder):
     texts = "".join(o.get("text", "") for o in outputs)
     shown = {"task1_sr.ipynb": "SRNet: ", "multi_learning.ipynb": "The network's answers: "}
     assert shown.get(name, "") in texts  # the study's networks at work, without any data
+
+
+def test_a_notebook_runs_on_two_processes(smoke_folder, tmp_path):
+    settings = ["profile=quick", f"data_root={smoke_folder / 'no data'}", f"results_root={tmp_path}"]
+    settings.append(f"changes={SMOKE_CHANGES['task1_sr.ipynb']}")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*torchrun, str(ROOT / "run.py"), "--no-venv", "cells", "task1_sr.ipynb", *settings]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count(f"torch {torch.__version__}") == 1 and "2 processes" in done.stdout
+    info = training.read_run(tmp_path / "quick" / "task1").info
+    assert info["processes"] == 2 and info["summary"]

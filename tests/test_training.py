@@ -402,6 +402,66 @@ def test_torchrun_trains_the_same_weights_on_one_and_two_processes(tmp_path, pro
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def one_step(task, folder):
+    """The weights after one step of SGD at rate 1, so that they show the gradient, of a task's loss on six pictures."""
+    torch.manual_seed(0)
+    sr = NetSet.SRNet(num_channels=64, num_blocks=1, start="kaiming")
+    classifier = NetSet.ClassifyNet(num_channels=4, dropout=(0.0, 0.0))
+    model = {"sr": sr, "classify": classifier, "joint": NetSet.MultiTaskNet(sr, classifier)}[task]
+    hr_img, lr_img = IMAGES[:6], F.avg_pool2d(IMAGES[:6], 2)
+    batch = {"lr_img": lr_img, "hr_img": hr_img, "label": torch.arange(6)}
+
+    def loss(model, batch):
+        if task == "sr":
+            return F.l1_loss(model(batch["lr_img"]), batch["hr_img"]), {}
+        if task == "classify":
+            return F.cross_entropy(model(batch["hr_img"]), batch["label"]), {}
+        sr_img, logits = model(batch["lr_img"])
+        return F.l1_loss(sr_img, batch["hr_img"]) + F.cross_entropy(logits, batch["label"]), {}
+
+    settings = {"num_epochs": 1, "steps_per_epoch": 1, "learning_rate": 1.0, "optimizer": "sgd"}
+    training.fit(model, loss, lambda generator: [batch], folder, settings, DATA, lambda m: {"x": 0.0}, ("x", "min"))
+    return model
+
+
+STEP_UNDER_TORCHRUN = """
+import sys; sys.path.insert(0, {root!r})
+import torch, training
+from pathlib import Path
+from tests import test_training as t
+training.start(0)
+torch.set_num_threads(1)
+for task in ("sr", "classify", "joint"):
+    t.one_step(task, Path({folder!r}) / task)
+"""
+
+
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    script = tmp_path / "step.py"
+    script.write_text(STEP_UNDER_TORCHRUN.format(root=str(ROOT), folder=str(tmp_path / "two")))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*torchrun, script], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for task in ("sr", "classify", "joint"):
+        alone = one_step(task, tmp_path / "one" / task).state_dict()
+        shared = training.read_tensors(tmp_path / "two" / task / "model.pth")
+        for name, weight in alone.items():
+            torch.testing.assert_close(shared[name], weight, rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: compares its answers with the CPU's")
+def test_a_gpu_gives_the_answers_of_the_cpu():
+    model = NetSet.MultiTaskNet(NetSet.SRNet(), NetSet.ClassifyNet()).eval()
+    training.load_weights(model, ROOT / "results" / "multi" / "seed0" / "joint" / "model.pth")
+    lr_img = F.avg_pool2d(IMAGES, 2)
+    on_cpu = training.predict(model, lr_img)
+    on_gpu = training.predict(model.cuda(), lr_img)
+    torch.testing.assert_close(on_gpu[0], on_cpu[0], rtol=0, atol=1e-4)
+    first, second = on_cpu[1].softmax(1).topk(2).values.T
+    clear = first - second > 1e-3
+    assert torch.equal(on_gpu[1].argmax(1)[clear], on_cpu[1].argmax(1)[clear])
+
+
 def test_rate_factors_slow_the_named_part_only():
     pair = NetSet.MultiTaskNet(NetSet.SRNet(num_channels=64, num_blocks=0), new_model())
     optimizer = training.make_optimizer(pair, {"learning_rate": 0.1, "optimizer": "sgd", "rate_factors": {"sr": 0.5}})
