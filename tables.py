@@ -1,4 +1,5 @@
-"""README's results, made from results/: the finding in a paragraph, and the tables, in English and in Chinese.
+"""README's results, made from results/: the finding in a paragraph, and the tables, in English and in Chinese; so are
+the figures on reliability and speed.
 
 `python run.py table` writes them between the markers of both READMEs. Nothing here is typed but what the seeds and the
 papers report; every other number is read from a run.json.
@@ -8,7 +9,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-MARKERS = re.compile(r"(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.S)
+MARKERS = r"(<!-- {0}:begin -->\n).*?(<!-- {0}:end -->)"
 EDITIONS = {"README.md": "en", "README.zh.md": "zh"}
 SEED_000 = {"clean": 84.80, "degraded": 47.26, "joint": 80.95, "psnr_db": 28.80, "ssim": 0.8691}
 SEED_002 = {"classification alone": (92.1, None), "restoration alone": (None, 28.5), "joint": (93.8, 30.2)}
@@ -63,6 +64,17 @@ ENGLISH = {
         "Four times larger: trained on {data}, one run each ({srresnet:.0f} minutes for SRResNet, {srgan:.0f} more for "
         "SRGAN, whose feature loss read {features}; {resshuffle:.0f} for ResShuffle). Border of 4 pixels shaved; NIQE "
         "against the training photographs, lower is better.",
+    "kills": "training killed at a random moment, resumed to the same bits",
+    "damaged files": "a byte changed or the end cut off in a file of a run: an error in a sentence, or the very run",
+    "full disk": "the disk fills up while saving: the last checkpoint survives",
+    "two processes": "a second process in the same folder: refused",
+    "hostile files": "files that would run code, write elsewhere or fill the memory: refused",
+    "fuzzed images": "broken images through `read_image` and `enhance.py`: a picture or a sentence",
+    "faults": "| fault | tried | survived |",
+    "bench": "| what | against | times as fast | target |", "missed": "missed",
+    "note on bench":
+        "Medians, measured by turns in one run ({device}, torch {torch}); every contestant's answers are compared with "
+        "ours first. Where the target is missed the table says so.",
     "note on enlargement":
         "Super-resolution: SRNet (2.7 M) trained on {data}, one run; in italics, published figures. Luma: "
         "border of 2 pixels shaved; RGB: the protocol of the "
@@ -107,6 +119,16 @@ CHINESE = {
         "放大四倍：在 {data} 上训练，各一次运行（SRResNet {srresnet:.0f} 分钟，SRGAN 再加 {srgan:.0f} 分钟，"
         "其特征损失取自 {features}；ResShuffle {resshuffle:.0f} 分钟）。裁去 4 像素边框；"
         "NIQE 以训练照片为准，越低越好。",
+    "kills": "训练在随机时刻被杀掉，续训得到逐位相同的权重",
+    "damaged files": "运行文件中一个字节被改或尾部被截：一句话的报错，或原来的运行",
+    "full disk": "保存时磁盘写满：上一个检查点仍在",
+    "two processes": "同一文件夹里的第二个进程：被拒绝",
+    "hostile files": "会执行代码、写到别处或撑满内存的文件：被拒绝",
+    "fuzzed images": "损坏的图片经 `read_image` 与 `enhance.py`：得到图片，或一句话",
+    "faults": "| 故障 | 尝试 | 通过 |",
+    "bench": "| 项目 | 对手 | 快多少倍 | 目标 |", "missed": "未达到",
+    "note on bench":
+        "同一次运行中轮流测量的中位数（{device}，torch {torch}）；先核对每个对手与我们的答案。未达到目标的，表中写明。",
     "note on enlargement":
         "超分辨率：SRNet（2.7 M）在 {data} 上训练，一次运行；斜体为已发表的数字。亮度：裁去 2 像素边框；"
         "RGB：种子文档的协议（整幅，SSIM 窗口以零填充）。",
@@ -236,10 +258,36 @@ def section(language: str, results: Path = ROOT / "results") -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def reliability(language: str, results: Path = ROOT / "results") -> str:
+    """What tests/faults.py tried and what was survived, from results/faults.json."""
+    words, faults = WORDS[language], json.loads((Path(results) / "faults.json").read_text(encoding="utf-8"))["faults"]
+    rows = [f"| {words[name]} | {count['tried']:,} | {count['survived']:,} |" for name, count in faults.items()]
+    return "\n".join([words["faults"], "| :-- | --: | --: |", *rows]) + "\n"
+
+
+def speed(language: str, results: Path = ROOT / "results") -> str:
+    """What tests/bench.py measured, from results/bench.json."""
+    words, bench = WORDS[language], json.loads((Path(results) / "bench.json").read_text(encoding="utf-8"))
+    lines = [words["bench"], "| :-- | :-- | --: | --: |"]
+    for row in bench["rows"]:
+        target = "–" if row["target"] is None else f"{row['target']:g}"
+        missed = f" ({words['missed']})" if row["target"] is not None and row["ratio"] < row["target"] else ""
+        lines.append(f"| {row['what']} | {row['against']} | {row['ratio']:.2f} | {target}{missed} |")
+    return "\n".join(lines) + "\n\n" + words["note on bench"].format(**bench["environment"]) + "\n"
+
+
+SECTIONS = {"results": section, "reliability": reliability, "speed": speed}  # by the name of their markers
+
+
 def main() -> int:
     for name, language in EDITIONS.items():
-        path, text = ROOT / name, section(language)
+        path = ROOT / name
         readme = path.read_text(encoding="utf-8")
-        path.write_text(MARKERS.sub(lambda match, text=text: match[1] + text + match[2], readme), encoding="utf-8")
+        for mark, make in SECTIONS.items():
+            markers = re.compile(MARKERS.format(mark), re.S)
+            if markers.search(readme):
+                text = make(language)
+                readme = markers.sub(lambda match, text=text: match[1] + text + match[2], readme)
+        path.write_text(readme, encoding="utf-8")
         print(f"{name}: results written")
     return 0
