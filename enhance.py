@@ -1,7 +1,8 @@
 """A picture of one's own, enlarged: `python enhance.py photo.jpg --model srgan_x4` writes photo_srgan_x4.png beside it.
 
 `--model restore` takes noise out of it instead, `--model colorize` paints a grey one. The picture goes through the
-network in overlapping tiles and is written strip by strip, so memory does not grow with it.
+network in overlapping tiles and is written strip by strip, so memory does not grow with it (but for colorize, which
+sees the whole of it, small).
 `python enhance.py --test-sets --model resshuffle_x4` measures an enlarger on every test set that is in DS/.
 """
 
@@ -66,6 +67,8 @@ def receptive_radius(model: nn.Module) -> int:
         return model.receptive_radius
     radius, scale = 0.0, 1
     for layer in model.modules():
+        if isinstance(layer, nn.ConvTranspose2d) or (isinstance(layer, nn.Conv2d) and layer.stride != (1, 1)):
+            raise ValueError(f"{type(model).__name__} cannot be cut into tiles: it shrinks what it sees.")
         if isinstance(layer, nn.Conv2d):
             radius += (layer.kernel_size[0] // 2) / scale
         elif isinstance(layer, nn.PixelShuffle):

@@ -186,17 +186,18 @@ def require_run(notebook: str, folder: str | Path, parameters: dict[str, Any], d
     return run
 
 
-def find_classifier(parameters: dict[str, Any]) -> Any:
+def find_classifier(parameters: dict[str, Any], data: dict | None = None) -> Any:
     """The run (training.Run) of the project's own classifier: the study's where results/ holds it, else the one of the
-    profile at hand, trained now if need be. parameters: profile, data_root and results_root.
+    profile at hand, trained now if need be. parameters: profile, data_root and results_root. data: name and
+    fingerprint, where it must have learnt on these very pictures.
     """
     import training
 
     study = training.read_run(Path(parameters["results_root"]) / "task2")
-    if study and study.has_weights:
+    if study and study.has_weights and data in (None, study.info["data"]):
         return study
     folder = training.run_folder(parameters["results_root"], parameters["profile"], "task2")
-    return require_run("task2_classify.ipynb", folder, parameters)
+    return require_run("task2_classify.ipynb", folder, parameters, data)
 
 
 def find_features(vgg: str, vgg_layer: list, classifier_layer: list, parameters: dict[str, Any]) -> tuple[Any, str]:

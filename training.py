@@ -11,6 +11,7 @@ Under torchrun every process draws the same batch and takes its share, so any nu
 """
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -230,6 +231,24 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_whole(path, lambda beside: table.to_csv(beside, index=False))
 
 
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else trains in this folder meanwhile. Raises RuntimeError where somebody does."""
+    lock = FileLock(folder / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError(
+            f"Another process is training in {folder}. Wait for it, stop it, or name another results_root."
+        ) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows does not delete what is open
+            (folder / "run.lock").unlink()
+        lock.release()
+
+
 def find_run(
     folder: str | Path, settings: Mapping, data: Mapping, restart_on_change: bool = False
 ) -> Run | None:
@@ -253,8 +272,9 @@ def find_run(
     if restart_on_change and (changed or other_data):
         print(f"{folder} held a run with other {'settings' if changed else 'data'}; training afresh.")
         if process_rank() == 0:
-            (folder / "checkpoint.pth").unlink(missing_ok=True)
-            (folder / "run.json").unlink()
+            with _locked(folder):
+                (folder / "checkpoint.pth").unlink(missing_ok=True)
+                (folder / "run.json").unlink()
         return None
     if changed:
         raise ValueError(
@@ -479,32 +499,25 @@ class _RunInProgress:
         self.epoch, self.rows, self.seconds_before = 0, [], 0.0
         self.info = {"finished": False, **self.identity, "environment": environment(self.device),
                      "processes": process_count(), "precision": "bfloat16" if self.mixed else "float32"}  # fmt: skip
-        self.lock = FileLock(self.folder / "run.lock")
+        self.resources = contextlib.ExitStack()
 
     def __enter__(self) -> "_RunInProgress":
-        if process_rank() == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                self.lock.acquire(timeout=0)
-            except Timeout:
-                raise RuntimeError(
-                    f"Another process is training in {self.folder}. Wait for it, stop it, or name another results_root."
-                ) from None
-        try:
+        with contextlib.ExitStack() as resources:
+            if process_rank() == 0:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                resources.enter_context(_locked(self.folder))
+            stored = read_info(self.folder) or {"finished": False}
+            if stored["finished"] and (self.folder / "model.pth").exists():
+                raise RuntimeError(f"{self.folder} was finished by another process just now. Call again to read it.")
             if (self.folder / "checkpoint.pth").exists():
                 self._resume()
             write_info(self.folder, self.info)
-        except BaseException:
-            self.__exit__()
-            raise
+            self.resources = resources.pop_all()
         self.started = time.perf_counter()
         return self
 
     def __exit__(self, *error) -> None:
-        if process_rank() == 0:
-            with contextlib.suppress(OSError):  # Windows does not delete what is open
-                (self.folder / "run.lock").unlink()
-            self.lock.release()
+        self.resources.close()
 
     def mixed_precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
@@ -557,12 +570,12 @@ class _RunInProgress:
                       "validation": {name: float(best_row[name]) for name in history if name.endswith("_valid")},
                       "weights": file_fingerprint(self.folder / "model.pth"),
                       "history": _text_checksum(self.folder / "history.csv")}  # fmt: skip
+        load_weights(model, self.folder / "model.pth")  # before the checkpoint goes
         write_info(self.folder, self.info)
         if process_rank() == 0:
             (self.folder / "checkpoint.pth").unlink(missing_ok=True)
         if dist.is_initialized():
             dist.barrier()
-        load_weights(model, self.folder / "model.pth")
         model.eval()
         return Run(self.folder, self.info, history)
 
@@ -803,4 +816,12 @@ def _share(batch: Batch) -> tuple[Batch, float]:
 
 def _save(path: Path, content: dict) -> None:
     if process_rank() == 0:
-        write_whole(path, lambda beside: torch.save(content, beside))
+        buffer = io.BytesIO()  # torch's own message on a full disk is "unexpected pos"
+        torch.save(content, buffer)
+        try:
+            write_whole(path, lambda beside: beside.write_bytes(buffer.getbuffer()))
+        except OSError as error:
+            raise OSError(
+                f"{path} could not be written ({error.strerror or error}). What was there before is kept; "
+                f"make room and run again, it goes on from there."
+            ) from error

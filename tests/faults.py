@@ -36,8 +36,17 @@ SETTINGS = {"num_epochs": 8, "steps_per_epoch": 4, "learning_rate": 3e-3, "sched
 DATA = {"name": "random pictures", "fingerprint": "0"}
 
 
-def train(folder: Path, num_epochs: int = 8, pause: float = 0.0) -> training.Run:
-    """A small classifier on random pictures, the same whenever it is trained."""
+def train(folder: Path, num_epochs: int = 8, pause: float = 0.0, **options) -> training.Run:
+    """A small classifier on random pictures, the same bits whenever it is trained: on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _train(folder, num_epochs, pause, options)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(folder: Path, num_epochs: int, pause: float, options: dict) -> training.Run:
     chance = torch.Generator().manual_seed(5)
     images, labels = torch.rand(64, 3, 32, 32, generator=chance), torch.randint(2, (64,), generator=chance)
     torch.manual_seed(0)
@@ -55,13 +64,24 @@ def train(folder: Path, num_epochs: int = 8, pause: float = 0.0) -> training.Run
         return {"loss": F.cross_entropy(training.predict(model, images), labels)}
 
     settings = SETTINGS | {"num_epochs": num_epochs}
-    return training.fit(model, loss, batches, folder, settings, DATA, validate, ("loss", "min"))
+    return training.fit(model, loss, batches, folder, settings, DATA, validate, ("loss", "min"), **options)
 
 
 def start_training(folder: Path, num_epochs: int = 8, pause: float = 0.0, max_file: int = 0) -> subprocess.Popen:
     """The same in a process of its own; max_file: bytes that a file may have there, as where the disk is full."""
     command = [sys.executable, __file__, "train", str(folder), str(num_epochs), str(pause), str(max_file)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def kill_after(process: subprocess.Popen, path: Path, seconds: float = 0.0) -> None:
+    """Kill the process so long after it has made the file, which must not be there yet."""
+    while not path.exists():
+        if process.poll() is not None:
+            raise RuntimeError(f"It ended before it made {path}: {process.communicate()[0][-2000:]}")
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
 
 
 def digest(folder: Path) -> str:
@@ -76,19 +96,14 @@ def kills(count: int, folder: Path, num_epochs: int = 200) -> tuple[int, int]:
     """Training killed `count` times at random moments and started again: survived if the weights are, bit for bit,
     those of an uninterrupted run. Every kill counts once; all fail together.
     """
-    torch.set_num_threads(1)
     train(folder / "whole", num_epochs)
-    chance, killed = random.Random(0), 0
-    while killed < count:
-        process = start_training(folder / "killed", num_epochs, pause=0.02)
-        while not (folder / "killed" / "run.lock").exists() and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.8))
-        process.kill()
-        process.communicate()
+    chance = random.Random(0)
+    for killed in range(count):
+        (folder / "killed" / "run.lock").unlink(missing_ok=True)  # what a killed process leaves; training makes it anew
+        process = start_training(folder / "killed", num_epochs, pause=0.01)
+        kill_after(process, folder / "killed" / "run.lock", chance.uniform(0, 0.8))
         if process.returncode == 0:
             raise RuntimeError(f"It was done after {killed} kills: give it more epochs.")
-        killed += 1
     train(folder / "killed", num_epochs)
     return count, count * (digest(folder / "killed") == digest(folder / "whole"))
 
@@ -98,11 +113,7 @@ def damaged_files(count: int, folder: Path) -> tuple[int, int]:
     (ValueError), or the very run that was there.
     """
     train(folder / "finished")
-    process = start_training(folder / "unfinished", pause=0.05)
-    while not (folder / "unfinished" / "checkpoint.pth").exists():
-        time.sleep(0.02)
-    process.kill()
-    process.communicate()
+    kill_after(start_training(folder / "unfinished", pause=0.05), folder / "unfinished" / "checkpoint.pth")
     wanted, chance, survived = digest(folder / "finished"), random.Random(0), 0
     files = [("finished", name) for name in ("model.pth", "run.json", "history.csv")]
     files += [("unfinished", name) for name in ("checkpoint.pth", "run.json", "model.pth")]
@@ -130,32 +141,32 @@ def damaged_files(count: int, folder: Path) -> tuple[int, int]:
 def full_disk(folder: Path) -> tuple[int, int]:
     """The disk fills up while a checkpoint is saved: survived if the last good one is still there, whole."""
     train(folder / "whole")
-    process = start_training(folder / "run", pause=0.05)
-    while not (folder / "run" / "checkpoint.pth").exists():
-        time.sleep(0.02)
-    process.kill()
-    process.communicate()
+    kill_after(start_training(folder / "run", pause=0.05), folder / "run" / "checkpoint.pth")
     before = (folder / "run" / "checkpoint.pth").read_bytes()
     process = start_training(folder / "run", max_file=len(before) // 2)
-    process.communicate()
-    kept = process.returncode != 0 and (folder / "run" / "checkpoint.pth").read_bytes() == before
+    said = process.communicate()[0]
+    full = process.returncode != 0 and "could not be written (File too large). What was there before is kept" in said
+    kept = full and (folder / "run" / "checkpoint.pth").read_bytes() == before
     train(folder / "run")
     return 1, int(kept and digest(folder / "run") == digest(folder / "whole"))
 
 
 def two_processes(folder: Path) -> tuple[int, int]:
-    """Two processes on one run: survived if the second refuses, and the first comes to its end undisturbed."""
+    """Two processes on one run: survived if the second refuses, also where it would begin afresh with other settings,
+    and the first comes to its end undisturbed.
+    """
     train(folder / "whole")
     process = start_training(folder / "run", pause=0.1)
-    while not (folder / "run" / "run.lock").exists():
-        time.sleep(0.02)
-    try:
-        train(folder / "run")
-        refused = False
-    except RuntimeError as error:
-        refused = "Another process is training" in str(error)
+    while not (folder / "run" / "checkpoint.pth").exists() and process.poll() is None:
+        time.sleep(0.01)
+    refused = 0
+    for options in ({}, {"num_epochs": 3, "restart_on_change": True}):
+        try:
+            train(folder / "run", **options)
+        except RuntimeError as error:
+            refused += "Another process is training" in str(error)
     process.communicate()
-    return 1, int(refused and process.returncode == 0 and digest(folder / "run") == digest(folder / "whole"))
+    return 1, int(refused == 2 and process.returncode == 0 and digest(folder / "run") == digest(folder / "whole"))
 
 
 def hostile_files(folder: Path) -> tuple[int, int]:
@@ -200,8 +211,8 @@ def hostile_files(folder: Path) -> tuple[int, int]:
 
 
 def fuzzed_images(count: int, folder: Path) -> tuple[int, int]:
-    """Image files of nine kinds with bytes changed, cut out or put in, through `read_image` and, where they are still
-    pictures, through `enhance.py`: survived if the answer is a picture or a sentence, within ten seconds.
+    """Image files of seven formats with bytes changed, cut out or put in, through `read_image` and, where they are
+    still pictures, through `enhance.py`: survived if the answer is a picture or a sentence, within ten seconds.
     """
     chance, seeds = random.Random(0), []
     picture = Image.effect_noise((24, 17), 80)
@@ -212,8 +223,11 @@ def fuzzed_images(count: int, folder: Path) -> tuple[int, int]:
         seeds.append((kind.lower(), buffer.getvalue()))
     model = NetSet.SRNet(num_channels=64, num_blocks=0).eval()
 
+    class TooSlow(BaseException):  # no `except Exception` takes it for a broken file
+        pass
+
     def too_slow(*_):
-        raise TimeoutError
+        raise TooSlow
 
     signal.signal(signal.SIGALRM, too_slow)
     survived = 0
@@ -243,6 +257,8 @@ def fuzzed_images(count: int, folder: Path) -> tuple[int, int]:
                 survived += 1
         except ValueError as error:
             survived += str(path) in str(error)
+        except TooSlow:
+            print(f"{path.name}, trial {trial}: too slow", flush=True)
         finally:
             signal.alarm(0)
     return count, survived - (sorted(p.name for p in folder.iterdir() if p not in (path, out)) != sorted(

@@ -108,6 +108,8 @@ def test_a_painted_photograph_keeps_its_luma(height, width):
 
 
 def test_what_cannot_be_cut_says_so():
+    with pytest.raises(ValueError, match="Colorizer cannot be cut into tiles"):
+        enhance.enlarge(NetSet.Colorizer(8), random_picture(16, 16))
     with pytest.raises(ValueError, match="BicubicEnlarger cannot be cut into tiles"):
         enhance.enlarge(NetSet.BicubicEnlarger(2), random_picture(5, 5))
     assert enhance.receptive_radius(NetSet.SelfEnsemble(NetSet.SRNet(2, 64, 3))) == 11

@@ -451,6 +451,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: compares its answers with the CPU's")
 def test_a_gpu_gives_the_answers_of_the_cpu():
+    torch.backends.cudnn.allow_tf32 = False
     model = NetSet.MultiTaskNet(NetSet.SRNet(), NetSet.ClassifyNet()).eval()
     training.load_weights(model, ROOT / "results" / "multi" / "seed0" / "joint" / "model.pth")
     lr_img = F.avg_pool2d(IMAGES, 2)
