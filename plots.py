@@ -34,7 +34,7 @@ COLORS = {
     "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733", "single": "#44AA99",
     "mse": "#56B4E9", "perceptual": "#CC79A7", "regularised": "#00875F", "fast": "#D55E00", "slow": "#E6A400",
     "classify": "#44AA99", "restore": "#56B4E9", "separate": "#E6A400",
-    "chroma": "#6A51A3", "unet": "#6A51A3", "grey": "#A9A9A9", "seed_run": "#A6761D",
+    "chroma": "#6A51A3", "unet": "#44AA99", "grey": "#A9A9A9", "seed_run": "#A6761D",
 }
 NAMES = {
     "srnet": "SRNet", "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "unet": "U-Net",
@@ -46,7 +46,7 @@ LABELS = {
     "epoch": "Epoch", "loss": "Loss", "l1": "L1 loss", "cross_entropy": "Cross-entropy", "ssim": "SSIM",
     "psnr_db": "PSNR (dB)", "accuracy": "Accuracy (%)", "learning_rate": "Learning rate",
     "time_seconds": "Time (s)", "niqe": "NIQE (lower is better)", "features": "Feature loss",
-    "adversarial": "Adversarial loss", "chroma_error": "Chroma error (CIELAB)",
+    "mse": "Mean squared error", "adversarial": "Adversarial loss", "chroma_error": "Chroma error (CIELAB)",
 }
 DASHED = (0, (4, 2.5))
 BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#CFE0EF", "#6CA6CF", "#0072B2", "#083A5E"])
