@@ -86,12 +86,14 @@ def test_faults_and_speed_by_hand(tmp_path):
     rows = [{"what": "ssim", "against": "piq", "ratio": 3.14159, "target": 2.0},
             {"what": "psnr", "against": "skimage", "ratio": 0.5, "target": 1.0},
             {"what": "enlarge", "against": "whole", "ratio": 0.9, "target": None}]  # fmt: skip
-    bench = {"environment": {"device": "CPU, 2 threads", "torch": "2.15"}, "rows": rows}
+    epochs = [{"what": "84.80 % clean", "epochs": {"ours": 7.04, "seed 000": 100}}]
+    bench = {"environment": {"device": "CPU, 2 threads", "torch": "2.15"}, "epochs": epochs, "rows": rows}
     (tmp_path / "bench.json").write_text(json.dumps(bench))
     lines = tables.speed("en", tmp_path).splitlines()
     assert lines[2:5] == [
         "| ssim | piq | 3.14 | 2 |", "| psnr | skimage | 0.50 | 1 (missed) |", "| enlarge | whole | 0.90 | – |"
     ]  # fmt: skip
+    assert "84.80 % clean after 7.0 (the seed: 100)" in lines[-1]
 
 
 @pytest.mark.parametrize("edition, language", tables.EDITIONS.items())
