@@ -36,6 +36,8 @@ nav a { margin-right: 1rem; }
 a { color: #0072b2; text-decoration: none; }
 section { scroll-margin-top: 3.5rem; padding-top: 1rem; border-top: 3px solid #eee; }
 section:first-of-type { border-top: none; }
+section { overflow-wrap: anywhere; overflow-x: auto; max-width: 100%; }
+body { box-sizing: border-box; overflow-x: hidden; }
 img { max-width: 100%; height: auto; }
 pre { overflow-x: auto; padding: .6rem .8rem; font-size: 13px; line-height: 1.4; border-radius: 4px; }
 .jp-CodeCell pre, .input pre, .highlight pre { background: #f6f7f8; }
