@@ -243,7 +243,7 @@ def report(paths: Sequence[str | Path], out: str | Path) -> Path:
         body, _ = exporter.from_notebook_node(book)
         title = book.cells[0].source.splitlines()[0].lstrip("# ").split(":")[0]
         links.append(f'<a href="#{path.stem}">{title}</a>')
-        body = re.sub(r'(<h\d id=")', rf"\g<1>{path.stem}-", body)  # headings recur: "Settings"
+        body = re.sub(r'(<h\d id="|id="(?=cell-))', rf"\g<1>{path.stem}-", body)  # names recur
         body = re.sub(r'href="(\w+)\.ipynb"', r'href="#\g<1>"', body)
         sections.append(f'<section id="{path.stem}">{body}</section>')
     style = REPORT_STYLE + HtmlFormatter().get_style_defs(".highlight")

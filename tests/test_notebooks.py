@@ -298,7 +298,7 @@ def test_the_report_is_whole_in_a_browser_and_on_a_phone(tmp_path):
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     found = json.loads(unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
     assert found["images"] == found["seen"] > 20, "every figure, and none wider than a phone"
-    assert found["width"] <= 430 and not found["twice"] and not found["broken"]
+    assert found["width"] <= 390 and not found["twice"] and not found["broken"]
     assert found["sections"] == len(run.STUDY_RUNS) and found["formulas"] >= 5
 
 
