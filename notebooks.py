@@ -43,7 +43,6 @@ pre { overflow-x: auto; padding: .6rem .8rem; font-size: 13px; line-height: 1.4;
 .jp-CodeCell pre, .input pre, .highlight pre { background: #f6f7f8; }
 table { display: block; overflow-x: auto; border-collapse: collapse; font-size: 14px; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #eee; }
-.anchor-link { display: none; }
 """
 
 
@@ -244,6 +243,7 @@ def report(paths: Sequence[str | Path], out: str | Path) -> Path:
         title = book.cells[0].source.splitlines()[0].lstrip("# ").split(":")[0]
         links.append(f'<a href="#{path.stem}">{title}</a>')
         body = re.sub(r'(<h\d id="|id="(?=cell-))', rf"\g<1>{path.stem}-", body)  # names recur
+        body = re.sub(r'<a class="anchor-link".*?</a>', "", body)
         body = re.sub(r'href="(\w+)\.ipynb"', r'href="#\g<1>"', body)
         sections.append(f'<section id="{path.stem}">{body}</section>')
     style = REPORT_STYLE + HtmlFormatter().get_style_defs(".highlight")
