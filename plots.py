@@ -34,7 +34,7 @@ COLORS = {
     "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733", "single": "#44AA99",
     "mse": "#56B4E9", "perceptual": "#CC79A7", "regularised": "#00875F", "fast": "#D55E00", "slow": "#E6A400",
     "classify": "#44AA99", "restore": "#56B4E9", "separate": "#E6A400",
-    "chroma": "#6A51A3", "unet": "#44AA99", "grey": "#A9A9A9", "seed_run": "#A6761D",
+    "chroma": "#6A51A3", "unet": "#5C3A1E", "grey": "#A9A9A9", "seed_run": "#A6761D",
 }
 NAMES = {
     "srnet": "SRNet", "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "unet": "U-Net",
