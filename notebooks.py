@@ -28,16 +28,14 @@ MAX_MEGABYTES = 1.5  # above this code hosts stop rendering a notebook
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 FORMULA = re.compile(r"\$([^$\n]+)\$")
 REPORT_STYLE = """
-body { max-width: 62rem; margin: 0 auto; padding: 0 1rem 4rem; color: #222; background: #fff;
-       font: 16px/1.55 system-ui, sans-serif; }
+body { max-width: 62rem; margin: 0 auto; padding: 0 1rem 4rem; box-sizing: border-box; overflow-x: hidden;
+       color: #222; background: #fff; font: 16px/1.55 system-ui, sans-serif; }
 nav { position: sticky; top: 0; z-index: 1; padding: .6rem 0; background: #fff; border-bottom: 1px solid #ddd;
       overflow-x: auto; white-space: nowrap; }
 nav a { margin-right: 1rem; }
 a { color: #0072b2; text-decoration: none; }
-section { scroll-margin-top: 3.5rem; padding-top: 1rem; border-top: 3px solid #eee; }
+section { scroll-margin-top: 3.5rem; padding-top: 1rem; border-top: 3px solid #eee; overflow-wrap: anywhere; }
 section:first-of-type { border-top: none; }
-section { overflow-wrap: anywhere; overflow-x: auto; max-width: 100%; }
-body { box-sizing: border-box; overflow-x: hidden; }
 img { max-width: 100%; height: auto; }
 pre { overflow-x: auto; padding: .6rem .8rem; font-size: 13px; line-height: 1.4; border-radius: 4px; }
 .jp-CodeCell pre, .input pre, .highlight pre { background: #f6f7f8; }
@@ -131,7 +129,7 @@ def execute(
     _tidy(book)
     if failure and out == path:
         raise NotebookError(f"{path.name} failed: {failure}. The file is as it was.")
-    _write(book, out)
+    _write(nbformat.writes(book) + "\n", out)
     if failure:
         raise NotebookError(f"{path.name} failed: {failure}. The cells run so far are in {out}.")
     return out
@@ -252,11 +250,8 @@ def report(paths: Sequence[str | Path], out: str | Path) -> Path:
         f"<title>Does low-level vision help high-level vision?</title><style>{style}</style></head>"
         f"<body><nav>{''.join(links)}</nav>{''.join(sections)}</body></html>"
     )
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    return part.replace(out)
+    _write(page, Path(out))
+    return Path(out)
 
 
 def check(path: str | Path) -> list[str]:
@@ -408,13 +403,11 @@ def _as_terminal(text: str) -> str:
     return "\n".join(lines)
 
 
-def _write(book: Any, out: Path) -> None:
-    """Write beside, then rename: a reader never sees half a notebook."""
-    import nbformat
-
+def _write(text: str, out: Path) -> None:
+    """Write beside, then rename: a reader never sees half a file."""
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
-    nbformat.write(book, part)
+    part.write_text(text, encoding="utf-8")
     part.replace(out)
 
 

@@ -88,12 +88,13 @@ def name_of(method: str) -> str:
 
 
 def show(fig: Figure, name: str | None = None, folder: str | Path | None = None, photo: bool = False,
-         dpi: int | None = None) -> None:
+         dpi: int | None = None, quiet: bool = False) -> None:
     """Save the figure as `folder/name.png`, display the same bytes in a notebook, and close it.
 
     `photo=True` writes a JPEG instead, several times smaller for grids of pictures. Without a name the figure
     is only displayed; outside a notebook it is only saved. The file appears whole or not at all. `dpi` is 160
     (photos: 120), more than the 96 pixels an inch it is shown at, so that it is sharp.
+    `quiet=True` saves only.
     In a process of a group other than the first (RANK set and not 0) nothing is written or displayed.
     """
     if (name is None) != (folder is None):
@@ -117,7 +118,7 @@ def show(fig: Figure, name: str | None = None, folder: str | Path | None = None,
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)
-    if in_notebook():
+    if in_notebook() and not quiet:
         from IPython.display import Image, display
 
         width = round(fig.get_figwidth() * 96)

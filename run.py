@@ -34,6 +34,7 @@ VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 NOTEBOOKS = {"task1_sr.ipynb": "task1", "task2_classify.ipynb": "task2", "multi_learning.ipynb": "multi"}
 STUDIES = {
     "study_srgan_x4.ipynb": "srgan_x4", "study_resshuffle_x4.ipynb": "resshuffle_x4",
+    "study_joint_restoration.ipynb": "joint_restoration", "study_colorization.ipynb": "colorization",
 }  # fmt: skip
 STUDY_RUNS = NOTEBOOKS | STUDIES  # each notebook's folder in results/
 QUICK = ROOT / "results" / "quick"

@@ -57,7 +57,8 @@ ENGLISH = {
         "image; {epochs} epochs, one run). The seed document reports {seed:.2f} % after 100.",
     "time":
         "Training took {sr:.0f} minutes for SRNet, {classifier:.0f} for ClassifyNet and {arms:.0f} for all arms of the "
-        "ladder and the sweep together ({device}, {precision}, torch {torch}).",
+        "ladder and the sweep together, by the clock, on a machine that did other work besides ({device}, {precision}, "
+        "torch {torch}).",
     "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "truth": "the originals",
     "enlargement x4": "| ×4, PSNR (dB) / SSIM / NIQE | Set5, luma | Set14, luma |",
     "note on x4":
@@ -112,8 +113,8 @@ CHINESE = {
         "ClassifyNet 在 {num_test:,} 张清晰测试图上的准确率为 {plain}（与镜像取平均后 {mirrored}；{epochs} 个 epoch，"
         "一次运行）。种子文档报告训练 100 个 epoch 后为 {seed:.2f} %。",
     "time":
-        "训练耗时：SRNet {sr:.0f} 分钟，ClassifyNet {classifier:.0f} 分钟，阶梯与 λ 扫描的全部各组共 {arms:.0f} 分钟"
-        "（{device}，{precision}，torch {torch}）。",
+        "训练耗时：SRNet {sr:.0f} 分钟，ClassifyNet {classifier:.0f} 分钟，阶梯与 λ 扫描的全部各组共 {arms:.0f} 分钟，"
+        "按时钟计，机器同时还做别的工作（{device}，{precision}，torch {torch}）。",
     "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "truth": "原图",
     "enlargement x4": "| ×4，PSNR (dB) / SSIM / NIQE | Set5，亮度 | Set14，亮度 |",
     "note on x4":
@@ -257,7 +258,9 @@ def section(language: str, results: Path = ROOT / "results") -> str:
             **times, data=srgan["data"]["name"], features=srgan["data"]["features"].split(",")[0]
         )
         parts += [enlargement_x4(srgan, resshuffle, language), note]
-    parts.append(words["time"].format(**minutes, **sr["environment"], precision=classifier["precision"]))
+    versions = {run["environment"]["torch"].split("+")[0] for part_runs in runs.values() for run in part_runs}
+    environment = sr["environment"] | {"torch": ", ".join(sorted(versions))}
+    parts.append(words["time"].format(**minutes, **environment, precision=classifier["precision"]))
     return "\n\n".join(parts) + "\n"
 
 

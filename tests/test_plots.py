@@ -68,7 +68,8 @@ SIGHT = {
     ["clean", "degraded", "cascade", "control", "frozen", "joint", "task_only", "distilled"],
     ["nearest", "bicubic", "srnet", "truth"],
     ["nearest", "bicubic", "srresnet", "srgan", "truth"],
-    ["bicubic", "resshuffle", "truth"], ["degraded", "single", "joint"], ["grey", "unet"], ["train", "valid"],
+    ["bicubic", "resshuffle", "truth"], ["degraded", "single", "joint"],
+    ["grey", "mse", "fast", "unet", "chroma"], ["train", "valid"],
     ["mse", "perceptual", "regularised", "fast", "slow", "chroma"],
     ["classify", "restore", "joint", "separate"],
 ])  # fmt: skip
