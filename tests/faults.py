@@ -1,6 +1,6 @@
 """Faults, tried and counted: kills, damaged files, a full disk, two processes in one folder, hostile files.
 
-`python tests/faults.py` (also `python3 run.py test --long`) tries them in full, in some ten minutes, and writes
+`python tests/faults.py` (also `python3 run.py test --long`) tries them in full, in some two minutes, and writes
 results/faults.json; tests/test_faults.py tries a few of each. Every function returns (tried, survived).
 """
 import hashlib
