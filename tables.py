@@ -73,6 +73,7 @@ ENGLISH = {
     "fuzzed images": "broken images through `read_image` and `enhance.py`: a picture or a sentence",
     "faults": "| fault | tried | survived |",
     "bench": "| what | against | times as fast | target |", "missed": "missed",
+    "memory": "peak memory, ours and theirs",
     "note on bench":
         "Medians, measured by turns in one run ({device}, torch {torch}). Epochs to the seed document's accuracies, in "
         "validation pictures, from the committed histories: {epochs}.",
@@ -129,6 +130,7 @@ CHINESE = {
     "fuzzed images": "损坏的图片经 `read_image` 与 `enhance.py`：得到图片，或一句话",
     "faults": "| 故障 | 尝试 | 通过 |",
     "bench": "| 项目 | 对手 | 快多少倍 | 目标 |", "missed": "未达到",
+    "memory": "内存峰值，先我方后对手",
     "note on bench":
         "同一次运行中轮流测量的中位数（{device}，torch {torch}）。达到种子文档准确率所需的 epoch 数，以验证图片计，"
         "取自已提交的历史记录：{epochs}。",
@@ -278,7 +280,9 @@ def speed(language: str, results: Path = ROOT / "results") -> str:
     for row in bench["rows"]:
         target = "–" if row["target"] is None else f"{row['target']:g}"
         missed = f" ({words['missed']})" if row["target"] is not None and row["ratio"] < row["target"] else ""
-        lines.append(f"| {row['what']} | {row['against']} | {row['ratio']:.2f} | {target}{missed} |")
+        gigabytes = ", ".join(f"{value:.1f}" for value in row.get("peak memory (GB)", {}).values())
+        what = row["what"] + (f" ({words['memory']}: {gigabytes} GB)" if gigabytes else "")
+        lines.append(f"| {what} | {row['against']} | {row['ratio']:.2f} | {target}{missed} |")
     epochs = "; ".join(
         words["epochs"].format(what=row["what"], ours=row["epochs"]["ours"], seed=row["epochs"]["seed 000"])
         for row in bench["epochs"]
