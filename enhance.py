@@ -28,7 +28,7 @@ MODELS = {  # name: its network, and the run that trained it
     "srresnet_x4": (NetSet.SRResNet, "srgan_x4/srresnet"),
     "srgan_x4": (NetSet.SRResNet, "srgan_x4"),
     "resshuffle_x4": (NetSet.ResShuffle, "resshuffle_x4"),
-    "restore": (NetSet.JointNet, "joint_restoration/seed0/joint"),
+    "restore": (NetSet.JointNet, "joint_restoration/seed0/restore"),
     "colorize": (NetSet.Colorizer, "colorization"),
 }
 NOTEBOOKS = {
