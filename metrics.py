@@ -17,13 +17,13 @@ from torch import Tensor
 
 WINDOW_SIZE, WINDOW_SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # SSIM's constants, Wang et al. 2004
 RANGE_TOLERANCE = 1e-3  # of data_range: what resizing and half precision may overshoot
-TILE = 64  # side of the pieces that SSIM filters at a time
+TILE = 32  # side of the pieces that SSIM filters at a time
 
 # --- image quality ------------------------------------------------------------------------------------------
 
 
 def _checked(sr_img, hr_img, channel, border, data_range, min_side=1) -> tuple[Tensor, Tensor]:
-    """Both images with the border shaved off, after every complaint that there is to make about them."""
+    """Both images with the border shaved off, after every complaint about them but that of their values."""
     if channel not in ("rgb", "y"):
         raise ValueError(f"channel must be 'rgb' or 'y', found {channel!r}.")
     if not 0 < data_range < float("inf"):
@@ -49,21 +49,24 @@ def _checked(sr_img, hr_img, channel, border, data_range, min_side=1) -> tuple[T
             f"border must be a whole number >= 0 that leaves {min_side} or more pixels a side, "
             f"found border {border} on {height}x{width}."
         )
+    inside = (..., slice(border, height - border), slice(border, width - border))
+    return sr_img[inside], hr_img[inside]
+
+
+def _check_values(sr_img: Tensor, hr_img: Tensor, data_range: float) -> None:
+    """Complains of values out of range. Called on the pieces that are worked on, which then lie in the cache."""
+    slack = RANGE_TOLERANCE * data_range
     for name, img in (("sr_img", sr_img), ("hr_img", hr_img)):
         low, high = (value.item() for value in img.aminmax())  # both nan if a pixel is
-        slack = RANGE_TOLERANCE * data_range
         if not (low >= -slack and high <= data_range + slack):
             raise ValueError(
                 f"{name} must be finite and in [0, {data_range:g}] (to {slack:g}), "
                 f"found {low:.4g} to {high:.4g}. Clamp it, or say its data_range."
             )
-    inside = (..., slice(border, height - border), slice(border, width - border))
-    return sr_img[inside], hr_img[inside]
 
 
 def _planes(img: Tensor, channel: str, data_range: float) -> Tensor:
-    """What is compared, in float64: the channels as they are, or Y of BT.601 in limited range, 16 to 235."""
-    img = img.double()
+    """What is compared: the channels as they are, or Y of BT.601 in limited range, 16 to 235."""
     if channel == "rgb":
         return img
     red, green, blue = img.unbind(1)
@@ -71,9 +74,9 @@ def _planes(img: Tensor, channel: str, data_range: float) -> Tensor:
     return luma.add_(16 / 255 * data_range).unsqueeze(1)
 
 
-def _budget(img: Tensor) -> int:
+def _budget(img: Tensor, on_cpu: int) -> int:
     """Values to work on at a time: copies that stay in a processor's cache, or keep a GPU busy."""
-    return 2**18 if img.device.type == "cpu" else 2**23
+    return on_cpu if img.device.type == "cpu" else 2**23
 
 
 @torch.no_grad()
@@ -91,15 +94,21 @@ def psnr(
     Raises ValueError for anything that is not such a pair of images.
     """
     sr_img, hr_img = _checked(sr_img, hr_img, channel, border, data_range)
-    images = max(1, _budget(hr_img) // hr_img[0].numel())
-    rows = max(1, _budget(hr_img) // hr_img[0, :, 0].numel())
+    if channel == "rgb":  # one tall plane: what is worked on at a time lies in one stretch
+        sr_img, hr_img = (img.flatten(1, 2)[:, None] for img in (sr_img, hr_img))
+    # A float32 image stays one: rounding moves its PSNR by less than 1e-6 dB, and a copy costs more than all the rest.
+    dtype = hr_img.dtype if hr_img.dtype == sr_img.dtype == torch.float32 else torch.float64
+    budget = _budget(hr_img, on_cpu=2**20)
+    images, rows = (max(1, budget // part.numel()) for part in (hr_img[0], hr_img[0, :, 0]))
     values = []
     for sr, hr in zip(sr_img.split(images), hr_img.split(images), strict=True):
         total, count = 0.0, 0
-        for sr_rows, hr_rows in zip(sr.split(rows, dim=2), hr.split(rows, dim=2), strict=True):
-            error = _planes(sr_rows, channel, data_range) - _planes(hr_rows, channel, data_range)
-            total += error.square_().sum((1, 2, 3))
-            count += error[0].numel()
+        for pair in zip(sr.split(rows, dim=2), hr.split(rows, dim=2), strict=True):
+            _check_values(*pair, data_range)
+            sr_planes, hr_planes = (_planes(img.to(dtype), channel, data_range) for img in pair)
+            squares = F.mse_loss(sr_planes, hr_planes, reduction="none")
+            total += squares.sum(-1).double().sum((1, 2))
+            count += squares[0].numel()
         values.append(10 * torch.log10(data_range**2 * count / total))
     return torch.cat(values)
 
@@ -135,11 +144,12 @@ def ssim(
     band = F.conv1d(identity, (gauss / gauss.sum())[None, None])[:, 0].to(hr_img.device)
     # Filtering is two products with this banded matrix, a strip of rows and a few images at a time:
     # quick enough to afford float64, without which E[x²] - E[x]² loses the digits that flat areas need.
-    images = max(1, _budget(hr_img) // (hr_img.shape[1] * min(height, TILE) * width))
+    images = max(1, _budget(hr_img, on_cpu=2**17) // (hr_img.shape[1] * min(height, TILE) * width))
     values = []
     for pair in zip(sr_img.split(images), hr_img.split(images), strict=True):
+        _check_values(*pair, data_range)
         sides = (margin, margin + tail, margin, margin)
-        x, y = (F.pad(_planes(img, channel, data_range), sides) for img in pair)
+        x, y = (F.pad(_planes(img.double(), channel, data_range), sides) for img in pair)
         total = 0.0
         for top in range(0, height - lost, TILE - lost):
             rows = slice(top, top + TILE)
@@ -166,12 +176,17 @@ def _ssim_sum(x: Tensor, y: Tensor, band: Tensor, tile: int, columns: int, data_
 
     SSIM takes the two variances' sum only, so four filtered maps do: E[x], E[y], E[xy] and E[x² + y²].
     """
-    rows, step = x.shape[-2], band.shape[0] - band.shape[1]
-    maps = torch.stack([x, y, x * y, (x * x).addcmul_(y, y)])
-    maps = band[:rows, : rows - step].T @ maps  # down the columns ...
-    tiles = maps.unfold(-1, tile, tile - step)  # ... and along the rows, tile by tile
-    maps = (tiles.reshape(-1, tile) @ band[:tile, : tile - step]).view(*maps.shape[:-1], -1)[..., :columns]
-    mean_x, mean_y, mean_xy, mean_squares = maps
+    rows, lost = x.shape[-2], band.shape[0] - band.shape[1]
+    x, y = (img.unfold(-1, tile, tile - lost).movedim(-2, -3) for img in (x, y))  # (n, C, tiles, rows, tile)
+    maps = x.new_empty(4, *x.shape)
+    maps[0], maps[1] = x, y
+    x, y, xy, squares = maps
+    torch.mul(x, y, out=xy)
+    torch.mul(x, x, out=squares).addcmul_(y, y)
+    # Along the rows, tile by tile, the outcome turned over so that columns then lie ready: two large products.
+    filtered = band[:tile, : tile - lost].T @ maps.view(-1, tile).T
+    filtered = filtered.view(-1, rows) @ band[:rows, : rows - lost]
+    mean_x, mean_y, mean_xy, mean_squares = filtered.view(tile - lost, *maps.shape[:-2], -1).unbind(1)
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     product_of_means = mean_x * mean_y
     squares_of_means = (mean_x * mean_x).addcmul_(mean_y, mean_y)
@@ -179,7 +194,8 @@ def _ssim_sum(x: Tensor, y: Tensor, band: Tensor, tile: int, columns: int, data_
     variances = mean_squares.sub_(squares_of_means)
     numerator = product_of_means.mul_(2).add_(c1) * covariance.mul_(2).add_(c2)
     denominator = squares_of_means.add_(c1) * variances.add_(c2)
-    return numerator.div_(denominator).sum((-2, -1))
+    column_sums = numerator.div_(denominator).sum(-1)  # (tile - lost, n, C, tiles)
+    return column_sums.movedim(0, -1).flatten(2)[..., :columns].sum(-1)
 
 
 # --- perceived quality, without a reference ----------------------------------------------------------------------
@@ -227,7 +243,7 @@ def _scene_features(img: Tensor) -> tuple[Tensor, Tensor]:
     if img.ndim != 3 or img.shape[0] != 3 or not img.is_floating_point() or min(img.shape[1:]) < NIQE_BLOCK:
         raise ValueError(f"a float image (3, H, W) with sides >= {NIQE_BLOCK} was expected, found {tuple(img.shape)}.")
     height, width = (side // NIQE_BLOCK * NIQE_BLOCK for side in img.shape[1:])
-    luma = _planes(img[None, :, :height, :width], "y", 1.0) * 255
+    luma = _planes(img[None, :, :height, :width].double(), "y", 1.0) * 255
     gauss = torch.signal.windows.gaussian(7, std=7 / 6, dtype=luma.dtype, device=luma.device)
     window = torch.outer(gauss, gauss)[None, None] / gauss.sum() ** 2
     features, sharpness = [], None
