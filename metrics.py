@@ -54,7 +54,9 @@ def _checked(sr_img, hr_img, channel, border, data_range, min_side=1) -> tuple[T
 
 
 def _check_values(sr_img: Tensor, hr_img: Tensor, data_range: float) -> None:
-    """Complains of values out of range. Called on the pieces that are worked on, which then lie in the cache."""
+    """Complains of values out of range, piece by piece, since a piece then lies in the cache: the values named are
+    those of the first bad one.
+    """
     slack = RANGE_TOLERANCE * data_range
     for name, img in (("sr_img", sr_img), ("hr_img", hr_img)):
         low, high = (value.item() for value in img.aminmax())  # both nan if a pixel is
@@ -74,9 +76,9 @@ def _planes(img: Tensor, channel: str, data_range: float) -> Tensor:
     return luma.add_(16 / 255 * data_range).unsqueeze(1)
 
 
-def _budget(img: Tensor, on_cpu: int) -> int:
-    """Values to work on at a time: copies that stay in a processor's cache, or keep a GPU busy."""
-    return on_cpu if img.device.type == "cpu" else 2**23
+def _budget(img: Tensor, cpu_values: int, gpu_values: int) -> int:
+    """Values to work on at a time: few enough to stay in a processor's cache, or enough to keep a GPU busy."""
+    return cpu_values if img.device.type == "cpu" else gpu_values
 
 
 @torch.no_grad()
@@ -89,19 +91,20 @@ def psnr(
     Grey images, (N, 1, H, W), pass with channel="rgb" and are compared as they are.
     channel: "rgb" takes the MSE over all three channels. "y" is the literature's luma, BT.601 in limited
     range, not rounded: (65.481 R + 128.553 G + 24.966 B + 16) / 255 for images in [0, 1], peak still 1.
-    border: pixels shaved off each side first.
+    border: pixels shaved off each side first, and not looked at.
     The mean of the result is a data set's PSNR; the PSNR of a batch's pooled MSE is another, lower number.
     Raises ValueError for anything that is not such a pair of images.
     """
     sr_img, hr_img = _checked(sr_img, hr_img, channel, border, data_range)
-    if channel == "rgb":  # one tall plane: what is worked on at a time lies in one stretch
-        sr_img, hr_img = (img.flatten(1, 2)[:, None] for img in (sr_img, hr_img))
-    # A float32 image stays one: rounding moves its PSNR by less than 1e-6 dB, and a copy costs more than all the rest.
-    dtype = hr_img.dtype if hr_img.dtype == sr_img.dtype == torch.float32 else torch.float64
-    budget = _budget(hr_img, on_cpu=2**20)
-    images, rows = (max(1, budget // part.numel()) for part in (hr_img[0], hr_img[0, :, 0]))
-    values = []
+    # A float32 RGB image stays one: rounding moves its PSNR by less than 1e-6 dB, and a copy costs more than the rest.
+    is_rgb = channel == "rgb"
+    dtype = torch.float32 if is_rgb and hr_img.dtype == sr_img.dtype == torch.float32 else torch.float64
+    budget = _budget(hr_img, cpu_values=2**20, gpu_values=2**23)
+    images, values = max(1, budget // hr_img[0].numel()), []
     for sr, hr in zip(sr_img.split(images), hr_img.split(images), strict=True):
+        if is_rgb:  # one tall plane: what is worked on at a time lies in one stretch
+            sr, hr = (img.flatten(1, 2)[:, None] for img in (sr, hr))
+        rows = max(1, budget // hr[0, :, 0].numel())
         total, count = 0.0, 0
         for pair in zip(sr.split(rows, dim=2), hr.split(rows, dim=2), strict=True):
             _check_values(*pair, data_range)
@@ -144,7 +147,8 @@ def ssim(
     band = F.conv1d(identity, (gauss / gauss.sum())[None, None])[:, 0].to(hr_img.device)
     # Filtering is two products with this banded matrix, a strip of rows and a few images at a time:
     # quick enough to afford float64, without which E[x²] - E[x]² loses the digits that flat areas need.
-    images = max(1, _budget(hr_img, on_cpu=2**17) // (hr_img.shape[1] * min(height, TILE) * width))
+    strip = hr_img.shape[1] * min(height, TILE) * width
+    images = max(1, _budget(hr_img, cpu_values=2**17, gpu_values=2**22) // strip)
     values = []
     for pair in zip(sr_img.split(images), hr_img.split(images), strict=True):
         _check_values(*pair, data_range)
@@ -301,6 +305,7 @@ def chroma_error(img: Tensor, truth: Tensor) -> Tensor:
     0 for the true colours. A grey picture's error is how colourful the truth is. Errors as in `psnr`.
     """
     img, truth = _checked(img, truth, "rgb", 0, 1.0)
+    _check_values(img, truth, 1.0)
     return (_lab(img) - _lab(truth))[..., 1:].square().sum(3).mean((1, 2)).sqrt()
 
 
@@ -310,7 +315,9 @@ def colourfulness(img: Tensor) -> Tensor:
     Source: Hasler and Süsstrunk 2003, "Measuring colourfulness in natural images", their third measure, on 0 to 255.
     People called pictures of 15 slightly, of 45 quite and of 82 highly colourful.
     """
-    red, green, blue = (_checked(img, img, "rgb", 0, 1.0)[0].double() * 255).unbind(1)
+    _checked(img, img, "rgb", 0, 1.0)
+    _check_values(img, img, 1.0)
+    red, green, blue = (img.double() * 255).unbind(1)
     opponents = torch.stack([red - green, (red + green) / 2 - blue]).flatten(2)
     spread, shift = opponents.std(2, correction=0).norm(dim=0), opponents.mean(2).norm(dim=0)
     return spread + 0.3 * shift
@@ -453,6 +460,20 @@ def paired_bootstrap(
     differences = drawn @ values.numpy() / total
     low, high = np.quantile(differences, [0.025, 0.975]).tolist()
     return gained.mean().item(), low, high
+
+
+def paired_interval(values_a: Tensor, values_b: Tensor) -> tuple[float, float, float]:
+    """Mean of a less that of b on the same images, with its 95 % interval: (difference, low, high).
+
+    values_a, values_b: (N,) numbers such as PSNRs; or (S, N), by S pairs of networks, as in `paired_bootstrap`. The
+    differences' mean is taken as normal, as that of thousands of images is.
+    """
+    if values_a.shape != values_b.shape or values_a.dim() not in (1, 2) or values_a.shape[-1] < 2:
+        found = f"{tuple(values_a.shape)} and {tuple(values_b.shape)}"
+        raise ValueError(f"(N,) or (S, N) numbers of two or more images, both alike, were expected, found {found}.")
+    gained = torch.atleast_2d(values_a.double() - values_b.double()).mean(0)
+    margin = 1.959964 * gained.std().item() / len(gained) ** 0.5
+    return gained.mean().item(), gained.mean().item() - margin, gained.mean().item() + margin
 
 
 def mcnemar(correct_a: Tensor, correct_b: Tensor) -> float:

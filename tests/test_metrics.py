@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import convolve2d
-from scipy.stats import binom, gennorm
+from scipy.stats import binom, gennorm, norm, sem
 from skimage.color import rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchvision.transforms.v2.functional import gaussian_blur
@@ -89,6 +89,22 @@ def test_psnr_equals_skimage(shape, dtype, tolerance):
         for a, b in zip(sr_img, hr_img, strict=True)
     ]
     assert psnr(sr_img, hr_img).tolist() == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("channel", ["rgb", "y"])
+@pytest.mark.parametrize("border", [0, 3])
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32), (torch.float32, torch.float64)])
+def test_psnr_piece_by_piece(channel, border, dtypes, monkeypatch):
+    """Pieces of a few images, and of a few rows that cross channels; luma in float64, whatever comes in."""
+    sr_img, hr_img = image_pair(7, 3, 23, 31)
+    sr_img, hr_img = sr_img.to(dtypes[0]), hr_img.to(dtypes[1])
+    wanted = psnr(sr_img.double(), hr_img.double(), channel, border)
+    for budget in (200, 5_000):
+        monkeypatch.setattr(metrics, "_budget", lambda img, cpu_values, gpu_values, budget=budget: budget)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            found = psnr(sr_img.contiguous(memory_format=layout), hr_img, channel, border)
+            exact = channel == "y" or dtypes[1] == torch.float64
+            assert found.tolist() == pytest.approx(wanted.tolist(), abs=1e-9 if exact else 1e-6)
 
 
 # --- SSIM ---------------------------------------------------------------------------------------------------
@@ -471,6 +487,18 @@ def test_bootstrap_of_certain_outcomes():
     assert metrics.paired_bootstrap(no, yes) == (-1, -1, -1)
 
 
+def test_paired_interval_by_scipy_and_over_pairs_of_networks():
+    generator = torch.Generator().manual_seed(0)
+    a, b = 30 + torch.randn(2, 3, 500, generator=generator)
+    found = metrics.paired_interval(a, b)
+    gained = (a - b).double().mean(0).numpy()
+    assert found == pytest.approx((gained.mean(), *norm.interval(0.95, gained.mean(), sem(gained))), abs=1e-6)
+    assert metrics.paired_interval(a[:1], b[:1]) == metrics.paired_interval(a[0], b[0])
+    for bad in (b[:2], b[..., :1]):
+        with pytest.raises(ValueError, match="of two or more images, both alike, were expected, found"):
+            metrics.paired_interval(a[..., : bad.shape[-1]], bad)
+
+
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_the_exact_binomial_test(won, lost):
     p_value = metrics.mcnemar(*disagreement(won, lost, 30))
@@ -583,6 +611,13 @@ def test_chroma_error_by_hand_and_by_scikit_image():
     a, b = (rgb2lab(x.permute(0, 2, 3, 1).numpy())[..., 1:] for x in (img, truth))
     expected = np.sqrt(((a - b) ** 2).sum(3).mean((1, 2)))
     assert metrics.chroma_error(img, truth).tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+
+
+@pytest.mark.parametrize("measure", [lambda img: metrics.chroma_error(img, img), metrics.colourfulness])
+@pytest.mark.parametrize("value", [1.1, -0.1, math.nan, 200.0])
+def test_colour_out_of_range_raises(measure, value):
+    with pytest.raises(ValueError, match=r"must be finite and in \[0, 1\]"):
+        measure(torch.full((1, 3, 4, 4), value))
 
 
 def test_colourfulness_by_hand():

@@ -382,6 +382,21 @@ def test_notebook_runs_on_the_embedded_sample(name, smoke_folder):
     assert shown.get(name, "") in texts  # the study's networks at work, without any data
 
 
+def test_joint_restoration_mixes_its_damages_within_each_batch(tmp_path):
+    """Else batch norm learns under the statistics of one damage at a time, and is judged under their mean."""
+    parameters = {"profile": "quick", "data_root": str(tmp_path / "none"), "results_root": str(tmp_path),
+                  "changes": {"steps_per_epoch": 2}}  # fmt: skip
+    names = run_cells(ROOT / "study_joint_restoration.ipynb", parameters, until="batches")
+    batches = list(names["training_batches"](torch.Generator().manual_seed(0)))
+    assert len(batches) == 2
+    for batch in batches:
+        noise = (batch["img"] != batch["truth"]).any(1).float().mean((1, 2)) > 0.5  # nearly every pixel is moved
+        hole = (batch["img"] == 0).all(1).sum((1, 2)) >= 8 * 8
+        assert {(True, False), (False, True), (True, True)} == set(zip(noise.tolist(), hole.tolist(), strict=True))
+        kinds = torch.stack([noise & ~hole, hole & ~noise, noise & hole]).sum(1)
+        assert kinds.min() >= len(noise) // 6  # a third each, but for chance
+
+
 def test_a_notebook_runs_on_two_processes(smoke_folder, tmp_path):
     settings = ["profile=quick", f"data_root={smoke_folder / 'no data'}", f"results_root={tmp_path}"]
     settings.append(f"changes={SMOKE_CHANGES['task1_sr.ipynb']}")

@@ -75,6 +75,65 @@ def test_the_table_at_x4_by_hand():
     assert rows[-1] == "| *EDSR-baseline (1.5 M)* | *32.09 / 0.8936 / –* | *28.58 / 0.7804 / –* |"
 
 
+@pytest.mark.parametrize("low, high, by_seed, said", [
+    (0.1, 0.9, [0.2, 0.8], "helps"), (-0.9, -0.1, [-0.5], "harms"), (-0.1, 0.9, [0.2, 0.8], "neither"),
+    (0.1, 0.9, [-0.1, 1.1], "neither"), (-0.9, -0.1, [0.0, -1.0], "neither"),
+])  # fmt: skip
+def test_a_direction_needs_the_interval_and_every_seed(low, high, by_seed, said):
+    assert tables.direction(low, high, by_seed, difference=0.5) == said
+
+
+def joint_run(by_seed=((0.25, 0.75), (-2.5, -3.25))):
+    arms = {"untouched": (None, 16.0), "classify": (0.75, None), "restore": (None, 26.0), "joint": (0.755, 23.126),
+            "separate": (0.75, 25.5)}  # fmt: skip
+    summary = [
+        {"damage": damage, "arm": arm, "accuracy": accuracy, "psnr_db": psnr_db and psnr_db + 2 * (damage == "noise"),
+         "inside": psnr_db and psnr_db - 5}
+        for damage in ("both", "noise") for arm, (accuracy, psnr_db) in arms.items()
+    ]  # fmt: skip
+    differences = {"accuracy": {"difference": 0.5, "low": -0.25, "high": 1.25, "by_seed": by_seed[0]},
+                   "psnr_db": {"difference": -2.876, "low": -2.95, "high": -2.75, "by_seed": by_seed[1]}}  # fmt: skip
+    settings = {"sigma": 0.1, "hole": 8, "seeds": [0, 1][: len(by_seed[0])], "num_epochs": 8, "steps_per_epoch": 175,
+                "batch_size": 100, "lambda_restore": 0.1}  # fmt: skip
+    return {"summary": summary, "differences": differences, "settings": settings, "test_data": "CIFAR-10",
+            "num_test": 10_000}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_joint_restoration_by_hand(language):
+    text, table, note = tables.joint_restoration(joint_run(), language).split("\n\n")
+    words, rows = tables.WORDS[language], table.splitlines()
+    assert 0 < text.index(words["neither"]) < text.index(words["harms"])  # accuracy first
+    assert "+0.25, +0.75" in text and "**-2.88**" in text and "λ = 0.1" in text
+    assert rows[2].endswith(" | – | 16.00 | 11.00 | 18.00 |") and rows[3].endswith(" | 75.00 | – | – | – |")
+    assert rows[5].endswith(" | 75.50 | 23.13 | 18.13 | 25.13 |")
+    assert rows[-2].endswith(" | 92.1 | 28.5 | – | – |") and rows[-1].endswith(" | 93.8 | 30.2 | – | – |")
+    assert "1,400" in note and "n = 2" in note
+
+
+def test_one_seed_is_not_listed():
+    gain = {"difference": 0.5, "low": -0.25, "high": 1.25}
+    assert tables.amount(gain | {"by_seed": [0.5]}) == "**+0.50** (-0.25 to +1.25)"
+    assert tables.amount(gain | {"by_seed": [0.2, 0.8]}) == "**+0.50** (-0.25 to +1.25; seed by seed +0.20, +0.80)"
+    assert "n = 1," in tables.joint_restoration(joint_run(((0.5,), (-2.876,))), "en")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_colorization_by_hand(language):
+    methods = {"grey": 24.25, "mse": 23.0, "perceptual": 24.5, "regularised": 24.0, "fast": 25.0, "slow": 10.0,
+               "unet": 26.0, "chroma": 26.126, "truth": None}  # fmt: skip
+    summary = [{"method": method, "PSNR (dB)": psnr_db, "SSIM": 0.9, "chroma error": 15.26, "accuracy (%)": 83.0 + k}
+               for k, (method, psnr_db) in enumerate(methods.items())]  # fmt: skip
+    run = {"summary": summary, "num_test": 9_894, "test_data": "CIFAR-10", "data": {"features": "ClassifyNet, phi"},
+           "settings": {"num_epochs": 10, "steps_per_epoch": 80}}  # fmt: skip
+    text, table, note = tables.colorization(run, language).split("\n\n")
+    assert " 2 " in text and "24.25 dB" in text and "**26.13 dB**" in text and "**90.0 %**" in text
+    rows = table.splitlines()
+    assert len(rows) == 2 + len(methods) and rows[2].endswith(" | 24.25 | 0.9000 | 15.3 | 83.0 |")
+    assert rows[-1].endswith(" | – | 0.9000 | 15.3 | 91.0 |")
+    assert "800" in note and "9,894" in note and "ClassifyNet" in note and "phi" not in note
+
+
 def test_a_missing_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="the notebook of multi"):
         tables.section("en", tmp_path)
