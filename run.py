@@ -6,7 +6,7 @@
   study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
   cells NOTEBOOK [NAME=VALUE ...] [--until TAG]
                          run a notebook's cells as plain Python: no Jupyter needed, works under torchrun
-  bench                  speed, beside the alternatives in one run: results/bench.json (twenty minutes)
+  bench [PART ...]       speed, beside the alternatives in one run: results/bench.json (twenty minutes)
   report                 all notebooks as they were last run in place, as one page: results/report.html
   table                  write the results of results/ into both READMEs
   setup                  only make the environment, with what the checks need

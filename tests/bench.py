@@ -1,4 +1,5 @@
-"""Speed, each contestant beside the others in one run: `python3 run.py bench` writes results/bench.json.
+"""Speed, each contestant beside the others in one run: `python3 run.py bench` writes results/bench.json, and
+`python3 run.py bench metrics` measures that part anew.
 
 Contestants take turns, and the median of their times counts. Metrics and the NumPy port of imresize must give our
 values, or do not count; other resizers differ by rounding and borders, and a training step's pictures by chance.
@@ -321,14 +322,26 @@ def bench_epochs() -> list[dict]:
     return rows
 
 
-def main() -> int:
+PARTS = {"imresize": bench_imresize, "metrics": bench_metrics, "steps": bench_steps, "enlargement": bench_enlarge}
+
+
+def main(names: list[str], path: Path = ROOT / "results" / "bench.json") -> int:
+    """Measure the named parts anew, or all. What is not measured stays, if it was measured with the same versions."""
+    if unknown := set(names) - set(PARTS):
+        print(f"bench has the parts {', '.join(PARTS)}; found {', '.join(sorted(unknown))}.", file=sys.stderr)
+        return 2
     result = {"environment": training.environment(torch.device("cpu")), "epochs": bench_epochs(), "rows": []}
-    for bench in (bench_imresize, bench_metrics, bench_steps, bench_enlarge):
-        for row in bench():
-            result["rows"].append(row)
+    kept = json.loads(path.read_text(encoding="utf-8")) if names and path.exists() else result
+    if kept["environment"] != result["environment"]:
+        print(f"{path} was measured under {kept['environment']}; measure every part anew.", file=sys.stderr)
+        return 2
+    parts = {part: [row for row in kept["rows"] if row["part"] == part] for part in PARTS}
+    for part in names or PARTS:
+        parts[part] = [{"part": part} | row for row in PARTS[part]()]
+        for row in parts[part]:
             target = "" if row["target"] is None else f", target {row['target']:g}"
             print(f"{row['what']}: {row['ratio']:.2f} times as fast as {row['against']}{target}", flush=True)
-        training.write_json(ROOT / "results" / "bench.json", result)
+        training.write_json(path, result | {"rows": [row for rows in parts.values() for row in rows]})
     return 0
 
 
@@ -353,4 +366,4 @@ if __name__ == "__main__":
         enhance.enlarge(enhance.load("resshuffle_x4"), picture, side)
         print(peak_memory())
     else:
-        sys.exit(main())
+        sys.exit(main(sys.argv[1:]))
