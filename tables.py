@@ -104,9 +104,9 @@ ENGLISH = {
     "bench": "| what | against | times as fast | target |", "missed": "missed",
     "memory": "peak memory, ours and theirs",
     "note on bench":
-        "Medians, measured by turns in one run ({device}, torch {torch}). Training steps with an SRNet of 64 channels "
-        "and 2 blocks; of 10,000 small pictures the NumPy port resized 100, its time scaled up. Epochs to "
-        "the seed document's accuracies, in validation pictures, from the committed histories: {epochs}.",
+        "Medians, the contestants of a row by turns in one run ({device}, torch {torch}). Training steps with an SRNet "
+        "of 64 channels and 2 blocks; of 10,000 small pictures the NumPy port resized 100, its time scaled up. Epochs "
+        "to the seed document's accuracies, in validation pictures, from the committed histories: {epochs}.",
     "epochs": "{what} after {ours:.1f} (the seed: {seed})",
     "note on enlargement":
         "Super-resolution: SRNet (2.7 M) trained on {data}, one run; in italics, published figures. Luma: "
@@ -188,7 +188,7 @@ CHINESE = {
     "bench": "| 项目 | 对手 | 快多少倍 | 目标 |", "missed": "未达到",
     "memory": "内存峰值，先我方后对手",
     "note on bench":
-        "同一次运行中轮流测量的中位数（{device}，torch {torch}）。训练步使用 64 通道、2 个残差块的 SRNet；"
+        "每行各方在同一次运行中轮流测量的中位数（{device}，torch {torch}）。训练步使用 64 通道、2 个残差块的 SRNet；"
         "10,000 张小图中 NumPy 移植版只缩放 100 张，耗时按比例放大。达到种子文档准确率所需的 epoch 数，以验证图片计，"
         "取自已提交的历史记录：{epochs}。",
     "epochs": "{what}：{ours:.1f}（种子文档：{seed}）",
@@ -371,15 +371,14 @@ def section(language: str, results: Path = ROOT / "results") -> str:
             for part, pattern in patterns.items()}  # fmt: skip
     minutes = {part: sum(run["time_seconds"] for run in part_runs) / 60 for part, part_runs in runs.items()}
     parts += [enlargement(sr, language), words["note on enlargement"].format(data=sr["data"]["name"])]
-    if all((Path(results) / task / "run.json").exists() for task in ("srgan_x4", "resshuffle_x4")):
-        srgan, resshuffle = (read(task, results) for task in ("srgan_x4", "resshuffle_x4"))
-        srresnet = json.loads((Path(results) / "srgan_x4" / "srresnet" / "run.json").read_text(encoding="utf-8"))
-        times = {"srgan": srgan, "resshuffle": resshuffle, "srresnet": srresnet}
-        times = {name: run["time_seconds"] / 60 for name, run in times.items()}
-        note = words["note on x4"].format(
-            **times, data=srgan["data"]["name"], features=srgan["data"]["features"].split(",")[0]
-        )
-        parts += [enlargement_x4(srgan, resshuffle, language), note]
+    srgan, resshuffle = (read(task, results) for task in ("srgan_x4", "resshuffle_x4"))
+    srresnet = json.loads((Path(results) / "srgan_x4" / "srresnet" / "run.json").read_text(encoding="utf-8"))
+    times = {"srgan": srgan, "resshuffle": resshuffle, "srresnet": srresnet}
+    times = {name: run["time_seconds"] / 60 for name, run in times.items()}
+    note = words["note on x4"].format(
+        **times, data=srgan["data"]["name"], features=srgan["data"]["features"].split(",")[0]
+    )
+    parts += [enlargement_x4(srgan, resshuffle, language), note]
     parts += [write(read(write.__name__, results), language) for write in (joint_restoration, colorization)]
     versions = {run["environment"]["torch"].split("+")[0] for part_runs in runs.values() for run in part_runs}
     environment = sr["environment"] | {"torch": ", ".join(sorted(versions))}
