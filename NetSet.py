@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -679,3 +680,18 @@ class BicubicEnlarger(nn.Module):
 def count_parameters(model: nn.Module, trainable_only: bool = False) -> int:
     """Number of scalar weights, all of them or only those that training changes."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
+
+
+def count_operations(model: nn.Module, img: Tensor) -> int:
+    """Operations of one training step on img (N, 3, H, W): forward, and backward through what is trained.
+
+    Two for each multiply-add of convolutions and matrix products, by torch's counter. Every output counts as part of
+    the loss.
+    """
+    with FlopCounterMode(display=False) as counter:
+        output = model(img)
+        loss = sum(part.sum() for part in (output if isinstance(output, tuple) else (output,)))
+        if loss.requires_grad:
+            loss.backward()
+    model.zero_grad()
+    return counter.get_total_flops()

@@ -636,6 +636,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 CIFAR10_BATCH = 10_000  # images a file
 _CIFAR10_FOLDERS = ("cifar-10-batches-bin", "cifar-10-batches-py")
 _CIFAR10_HELP = "delete it and run `python datasets.py download cifar10`"
+STUDY_ORDER = Path(__file__).parent / "results" / "cifar10_order.npz"
 
 
 class LabelledImages(torch.utils.data.Dataset):
@@ -659,8 +660,9 @@ class CIFAR10Dataset(LabelledImages):
     """CIFAR-10 in memory (Krizhevsky 2009): `images` uint8 (N, 3, 32, 32), `labels` int64 (N,) in 0..9.
 
     50,000 training or 10,000 test images, from cifar-10-batches-bin or cifar-10-batches-py in `root`, in
-    `root`/CIFAR10, or `root` itself. Item -> (float image, int label). Raises FileNotFoundError where it is
-    missing or half-extracted, ValueError where a file is cut off, out of range, or would run code.
+    `root`/CIFAR10, or `root` itself; in the order of the studies in results/ (`study_order`). Item -> (float image, int
+    label). Raises FileNotFoundError where it is missing or half-extracted, ValueError where a file is cut off, out of
+    range, or would run code.
     """
 
     name, is_cifar10, classes = "CIFAR-10", True, CLASSES
@@ -680,8 +682,31 @@ class CIFAR10Dataset(LabelledImages):
             images[i], labels[i] = (_read_binary_batch if suffix else _read_python_batch)(file)
             if labels[i].min() < 0 or labels[i].max() > 9:
                 raise ValueError(f"{file} has labels outside 0..9: {_CIFAR10_HELP}")
+        images, labels = images.reshape(-1, 3072), labels.reshape(-1)
+        order = study_order(images, labels, "train" if train else "test")
+        if order is not None:
+            images, labels = images[order], labels[order]
         self.images = torch.from_numpy(images).view(-1, 3, 32, 32)
-        self.labels = torch.from_numpy(labels).view(-1)
+        self.labels = torch.from_numpy(labels)
+
+
+def study_order(images: np.ndarray, labels: np.ndarray, part: str, path: Path = STUDY_ORDER) -> np.ndarray | None:
+    """Which record stands where in the order in which results/ saw CIFAR-10; None for any other records.
+
+    images uint8 (N, 3072) and labels (N,), in any order. The validation split, "the first 500 test pictures" and the
+    answers that results/ keeps count on this order, and not every copy of CIFAR-10 comes in the same one. `path` holds
+    the place of each of its records in their sorted hashes, and a digest of these, for both parts.
+    """
+    if not path.exists():
+        return None
+    records = zip(images, labels, strict=True)
+    hashes = [hashlib.sha256(bytes([label]) + image.tobytes()).digest() for image, label in records]
+    by_hash = sorted(range(len(hashes)), key=hashes.__getitem__)
+    digest = hashlib.sha256(b"".join(hashes[i] for i in by_hash)).digest()
+    with np.load(path) as known:  # arrays alone: numpy refuses what would run code
+        if known[f"{part}_digest"].tobytes() != digest:
+            return None
+        return np.asarray(by_hash)[known[part]]
 
 
 def _cifar10_folder(root: Path) -> Path | None:

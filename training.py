@@ -227,6 +227,33 @@ def read_run(folder: str | Path) -> Run | None:
         raise ValueError(f"{path} cannot be read ({error}). Restore it, or: {DELETE}") from error
 
 
+def find_seed_runs(results_root: str | Path, data_names: Mapping[str, str]) -> dict[str, Run]:
+    """The seed's own recipe, as far as it was trained: the runs of these tasks (task: the name of its data).
+
+    Those of the profile "seed" in results/seed/, finished or not, else their beginning, which results/seed_begun/
+    ships; all from one place, since the joint run started from the others. {} where neither place has them all.
+    """
+    for place in ("seed", "seed_begun"):
+        runs = {}
+        for task, name in data_names.items():
+            folder = Path(results_root) / place / task
+            info = read_info(folder)
+            if info and info["data"]["name"] == name and (folder / "history.csv").exists():
+                runs[task] = Run(folder, info, pd.read_csv(folder / "history.csv"))
+        if runs.keys() == data_names.keys():
+            return runs
+    return {}
+
+
+def in_epochs(run: Run, num_pictures: float) -> pd.DataFrame:
+    """A run's history whose `epoch` counts passes over `num_pictures` training pictures, so that runs with epochs of
+    different length share an axis.
+    """
+    settings = run.info["settings"]
+    drawn = run.history.epoch * settings["steps_per_epoch"] * settings["batch_size"]
+    return run.history.assign(epoch=drawn / num_pictures)
+
+
 def write_table(path: Path, table: pd.DataFrame) -> None:
     write_whole(path, lambda beside: table.to_csv(beside, index=False))
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import piq
 import pytorch_msssim
 import skimage.metrics
@@ -311,10 +310,9 @@ def bench_epochs() -> list[dict]:
         ("80.95 % on shrunken pictures, after the pretrained parts", "multi/seed0/adapted_srnet", 0.8095, 50),
     ):
         folder = ROOT / "results" / run
-        settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
-        history = pd.read_csv(folder / "history.csv")
+        history = training.in_epochs(training.read_run(folder), num_pictures=45_000)
         first = history[history.accuracy_valid >= accuracy].iloc[0]
-        ours = float(first.epoch * settings["steps_per_epoch"] * settings["batch_size"] / 45_000)
+        ours = float(first.epoch)
         rows.append({
             "what": what, "epochs": {"ours": ours, "seed 000": epochs}, "against": "seed 000", "ratio": epochs / ours,
             "seconds": {"ours": float(first.time_seconds)}, "target": 10.0,
@@ -326,9 +324,12 @@ PARTS = {"imresize": bench_imresize, "metrics": bench_metrics, "steps": bench_st
 
 
 def main(names: list[str], path: Path = ROOT / "results" / "bench.json") -> int:
-    """Measure the named parts anew, or all. What is not measured stays, if it was measured with the same versions."""
-    if unknown := set(names) - set(PARTS):
-        print(f"bench has the parts {', '.join(PARTS)}; found {', '.join(sorted(unknown))}.", file=sys.stderr)
+    """Measure the named parts anew, or all. What is not measured stays, if it was measured with the same versions.
+
+    The part "epochs" is read from the histories and measures nothing; every call does it.
+    """
+    if unknown := set(names) - {"epochs", *PARTS}:
+        print(f"bench has the parts epochs, {', '.join(PARTS)}; found {', '.join(sorted(unknown))}.", file=sys.stderr)
         return 2
     result = {"environment": training.environment(torch.device("cpu")), "epochs": bench_epochs(), "rows": []}
     kept = json.loads(path.read_text(encoding="utf-8")) if names and path.exists() else result
@@ -336,13 +337,18 @@ def main(names: list[str], path: Path = ROOT / "results" / "bench.json") -> int:
         print(f"{path} was measured under {kept['environment']}; measure every part anew.", file=sys.stderr)
         return 2
     parts = {part: [row for row in kept["rows"] if row["part"] == part] for part in PARTS}
-    for part in names or PARTS:
+    for part in [part for part in PARTS if part in names or not names]:
         parts[part] = [{"part": part} | row for row in PARTS[part]()]
         for row in parts[part]:
             target = "" if row["target"] is None else f", target {row['target']:g}"
             print(f"{row['what']}: {row['ratio']:.2f} times as fast as {row['against']}{target}", flush=True)
-        training.write_json(path, result | {"rows": [row for rows in parts.values() for row in rows]})
+        _write(path, result, parts)
+    _write(path, result, parts)
     return 0
+
+
+def _write(path: Path, result: dict, parts: dict[str, list[dict]]) -> None:
+    training.write_json(path, result | {"rows": [row for rows in parts.values() for row in rows]})
 
 
 def peak_memory() -> float:

@@ -88,6 +88,19 @@ def test_untrained_srnet_enlarges_almost_as_bicubic_does(scale_factor):
     assert (random_start - enlarged).abs().mean() > 0.05
 
 
+def test_operations_by_hand():
+    forward = 2 * 3 * 4 * 9 * 5 * 5  # a 3x3 convolution from 3 to 4 channels at 5x5 places
+    conv, head = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 1)
+    assert NetSet.count_operations(conv, torch.rand(1, 3, 5, 5)) == 2 * forward  # and its weights' gradient
+    chain = torch.nn.Sequential(conv, head)
+    assert NetSet.count_operations(chain, torch.rand(1, 3, 5, 5)) == 2 * forward + 3 * (2 * 4 * 2 * 25)
+    conv.requires_grad_(False)
+    assert NetSet.count_operations(chain, torch.rand(1, 3, 5, 5)) == forward + 2 * (2 * 4 * 2 * 25)
+    assert NetSet.count_operations(conv, torch.rand(2, 3, 5, 5)) == 2 * forward
+    assert all(p.grad is None for p in chain.parameters())
+
+
+
 def test_layers_of_srgan_are_the_papers_figure_4():
     net = NetSet.SRResNet()
     convs = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]

@@ -580,6 +580,30 @@ def test_broken_cifar_says_what_to_do(cifar):
         datasets.CIFAR10Dataset(root / "nowhere")
 
 
+def test_any_copy_of_a_known_set_comes_out_in_the_order_of_the_studies(tmp_path):
+    rng = np.random.default_rng(3)
+    images, labels = rng.integers(0, 256, (20, 3072), dtype=np.uint8), rng.integers(0, 10, 20)
+    hashes = [hashlib.sha256(bytes([labels[i]]) + images[i].tobytes()).digest() for i in range(20)]
+    digest = hashlib.sha256(b"".join(sorted(hashes))).digest()
+    place = np.array([sorted(hashes).index(one) for one in hashes], np.uint16)
+    known = tmp_path / "order.npz"
+    np.savez(known, test=place, test_digest=np.frombuffer(digest, np.uint8))
+    copy = rng.permutation(20)
+    order = datasets.study_order(images[copy], labels[copy], "test", known)
+    assert (images[copy][order] == images).all() and (labels[copy][order] == labels).all()
+    images[7, 5] ^= 1
+    assert datasets.study_order(images[copy], labels[copy], "test", known) is None
+    assert datasets.study_order(images, labels, "test", tmp_path / "none.npz") is None
+
+
+def test_a_shuffled_copy_of_cifar_is_the_same_data(real_data, tmp_path):
+    test = datasets.CIFAR10Dataset(real_data("CIFAR10"), train=False)
+    order = np.random.default_rng(4).permutation(len(test))
+    records = np.concatenate([test.labels.numpy()[:, None], test.images.view(-1, 3072).numpy()], 1).astype(np.uint8)
+    records[order].tofile(tmp_path / "test_batch.bin")
+    assert datasets.CIFAR10Dataset(tmp_path, train=False).fingerprint == test.fingerprint
+
+
 def test_an_archive_that_was_not_unpacked_is_no_silent_fallback(tmp_path):
     (tmp_path / "CIFAR10").mkdir()
     (tmp_path / "CIFAR10" / "cifar-10-binary.tar.gz").write_bytes(b"x")

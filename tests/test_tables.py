@@ -14,8 +14,9 @@ ARMS = ("task_only", "distilled", "feature_loss")
 
 def study(vision=(2.0, 1.0, 3.0), whole=30.0, spread=None):
     """A study whose steps are chosen, in points."""
-    points = {"degraded → joint": whole, "degraded → control": whole - vision[0], "control → frozen": 0.5,
-              "frozen → joint": vision[0] - 0.5} | {f"joint → {arm}": 0.25 for arm in ARMS}  # fmt: skip
+    points = {"degraded → joint": whole, "degraded → control": whole - vision[0], "degraded → cascade": 17.5,
+              "control → frozen": 0.5, "frozen → joint": vision[0] - 0.5}  # fmt: skip
+    points |= {f"joint → {arm}": 0.25 for arm in ARMS}
     steps = [{"step": step, "points": p, "low": p - 1, "high": p + 1} for step, p in points.items()]
     vision = dict(zip(("points", "low", "high", "lowest", "highest"), (*vision, *(spread or vision[1:])), strict=True))
     steps.append({"step": "control → joint", **vision})
@@ -24,7 +25,8 @@ def study(vision=(2.0, 1.0, 3.0), whole=30.0, spread=None):
          "psnr_db": None if rung == "clean" else 26.0 + k, "ssim": 0.9}
         for k, rung in enumerate(RUNGS)
     ]  # fmt: skip
-    return {"summary": summary, "differences": steps, "test_data": "CIFAR-10", "num_test": 10_000}
+    return {"summary": summary, "differences": steps, "test_data": "CIFAR-10", "num_test": 10_000,
+            "settings": {"num_epochs": 2, "steps_per_epoch": 40}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -35,21 +37,32 @@ def study(vision=(2.0, 1.0, 3.0), whole=30.0, spread=None):
 def test_the_verdict_follows_the_interval(vision, verdict, language):
     text = tables.finding(study(vision), language)
     assert text.startswith("**" + tables.WORDS[language][verdict])
-    assert "54.0 %" in text and f" {30 - vision[0]:.1f} " in text and "**+0.5**" in text and "10,000" in text
+    assert "54.0 %" in text and f" {30 - vision[0]:.1f} " in text and "**+0.50**" in text and "10,000" in text
+    assert "**+17.50**" in text and " 80 " in text and "**" + tables.signed(vision[0] - 0.5) + "**" in text
 
 
 def test_seeds_that_disagree_make_it_unclear():
     assert tables.finding(study((2.0, 1.0, 3.0), spread=(-0.1, 3.0))).startswith("**Not measurably")
 
 
-@pytest.mark.parametrize("control, said", [([0.1, 0.7, 0.6], "does not carry over"), ([0.9, 0.4, 0.3], "ahead of the")])
-def test_other_degradations_are_counted_without_the_trained_one(control, said):
+@pytest.mark.parametrize("gain, said", [
+    ((-15.0, -18.0, -12.0), "**Once the classifier has adapted, it does not carry over.**"),
+    ((15.0, 12.0, 18.0), "**It carries over.**"), ((0.5, -1.0, 2.0), "way. On 2 other"),
+])  # fmt: skip
+def test_other_degradations_are_counted_without_the_trained_one(gain, said):
     names = ["bicubic", "area", "blur"]
-    other = {"control": dict(zip(names, control, strict=True)), "frozen": dict.fromkeys(names, 0.5)}
-    text = tables.finding(study() | {"elsewhere": other, "num_elsewhere": 500})
-    points = 100 * (sum(control[1:]) / 2 - 0.5)
-    assert said in text and f"{points:+.1f} points on average (500" in text and f"in {2 * (points > 0)}, by" in text
-    assert ("carry over" in text) == (points > 0)
+    other = {"control": dict(zip(names, [0.1, 0.7, 0.3], strict=True)), "frozen": dict.fromkeys(names, 0.5)}
+    keys = ("points", "low", "high")
+    gains = {"adapted": dict(zip(keys, gain, strict=True)), "untouched": dict(zip(keys, (8, 7, 9), strict=True))}
+    text = tables.finding(study() | {"elsewhere": other, "elsewhere_gains": gains, "num_elsewhere": 500})
+    assert said in text and "behind it in 1 of 2" in text and "500 pictures each" in text
+    assert f"**{tables.signed(gain[0])}** (" in text and "**+8.00** (+7.00 to +9.00)" in text
+    assert ("carr" in text) == (gain[0] != 0.5)
+
+
+@pytest.mark.parametrize("value, text", [(0.504, "+0.50"), (-0.25, "−0.25"), (-0.004, "0.00"), (0.0, "0.00")])
+def test_signs(value, text):
+    assert tables.signed(value) == text
 
 
 def test_the_ladder_by_hand():
@@ -99,12 +112,18 @@ def joint_run(by_seed=((0.25, 0.75), (-2.5, -3.25))):
             "num_test": 10_000}  # fmt: skip
 
 
+TRIED = {name: {"psnr_db_valid": psnr_db, "accuracy_valid": accuracy} for name, psnr_db, accuracy in (
+    ("classify", 16.0, 0.74), ("restore", 26.5, 0.1), ("separate", 26.4, 0.74), (0.1, 23.0, 0.75), (10, 25.0, 0.745)
+)}  # fmt: skip
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_joint_restoration_by_hand(language):
-    text, table, note = tables.joint_restoration(joint_run(), language).split("\n\n")
+    text, table, note = tables.joint_restoration(joint_run(), language, TRIED).split("\n\n")
     words, rows = tables.WORDS[language], table.splitlines()
     assert 0 < text.index(words["neither"]) < text.index(words["harms"])  # accuracy first
-    assert "+0.25, +0.75" in text and "**-2.88**" in text and "λ = 0.1" in text
+    assert "+0.25, +0.75" in text and "**−2.88**" in text and "λ = 0.1" in text
+    assert " 2 " in text and "λ = 10 " in text and "25.00 dB" in text and "74.5 %" in text and "74.0 %" in text
     assert rows[2].endswith(" | – | 16.00 | 11.00 | 18.00 |") and rows[3].endswith(" | 75.00 | – | – | – |")
     assert rows[5].endswith(" | 75.50 | 23.13 | 18.13 | 25.13 |")
     assert rows[-2].endswith(" | 92.1 | 28.5 | – | – |") and rows[-1].endswith(" | 93.8 | 30.2 | – | – |")
@@ -113,9 +132,9 @@ def test_joint_restoration_by_hand(language):
 
 def test_one_seed_is_not_listed():
     gain = {"difference": 0.5, "low": -0.25, "high": 1.25}
-    assert tables.amount(gain | {"by_seed": [0.5]}) == "**+0.50** (-0.25 to +1.25)"
-    assert tables.amount(gain | {"by_seed": [0.2, 0.8]}) == "**+0.50** (-0.25 to +1.25; seed by seed +0.20, +0.80)"
-    assert "n = 1," in tables.joint_restoration(joint_run(((0.5,), (-2.876,))), "en")
+    assert tables.amount(gain | {"by_seed": [0.5]}) == "**+0.50** (−0.25 to +1.25)"
+    assert tables.amount(gain | {"by_seed": [0.2, 0.8]}) == "**+0.50** (−0.25 to +1.25; seed by seed +0.20, +0.80)"
+    assert "n = 1," in tables.joint_restoration(joint_run(((0.5,), (-2.876,))), "en", TRIED)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -152,7 +171,7 @@ def test_faults_and_speed_by_hand(tmp_path):
     assert lines[2:5] == [
         "| ssim | piq | 3.14 | 2 |", "| psnr | skimage | 0.50 | 1 (missed) |", "| enlarge | whole | 0.90 | – |"
     ]  # fmt: skip
-    assert "84.80 % clean after 7.0 (the seed: 100)" in lines[-1]
+    assert "84.80 % clean after 7.0 (the seed document: at the end of 100)" in lines[-1]
 
 
 @pytest.mark.parametrize("edition, language", tables.EDITIONS.items())

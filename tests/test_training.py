@@ -260,6 +260,29 @@ def test_find_run_needs_no_model_and_no_weights(tmp_path):
     assert not (tmp_path / "run.json").exists()
 
 
+def test_the_seeds_runs_are_the_readers_own_before_the_shipped_ones(tmp_path):
+    asked = {"task1": "photographs", "task2": "pictures"}
+    for place, task, accuracy in (
+        ("seed_begun", "task1", [0.1]), ("seed_begun", "task2", [0.2, 0.3]), ("seed", "task1", [0.4]),
+        ("seed", "task2", [0.5, 0.6, 0.7]),
+    ):  # fmt: skip
+        before, folder = training.find_seed_runs(tmp_path, asked), tmp_path / place / task
+        folder.mkdir(parents=True)
+        settings = {"steps_per_epoch": 10, "batch_size": 5}
+        training.write_info(folder, {"finished": False, "settings": settings, "data": {"name": asked[task]}})
+        runs = training.find_seed_runs(tmp_path, asked)
+        assert runs.keys() == before.keys() and all(runs[name].folder == before[name].folder for name in runs)
+        epochs = range(1, len(accuracy) + 1)
+        training.write_table(folder / "history.csv", pd.DataFrame({"epoch": epochs, "accuracy_valid": accuracy}))
+        runs = training.find_seed_runs(tmp_path, asked)
+        if task == "task2":  # now this place has both
+            assert [run.folder.parent.name for run in runs.values()] == [place, place]
+            assert runs[task].history.accuracy_valid.tolist() == accuracy
+            counted = training.in_epochs(runs[task], num_pictures=200)
+            assert counted.epoch.tolist() == [0.25 * epoch for epoch in epochs]
+    assert training.find_seed_runs(tmp_path, asked | {"task2": "other pictures"}) == {}
+
+
 def test_a_finished_run_without_its_weights_is_trained_again(tmp_path, capsys):
     first = fit(tmp_path)[0]
     (tmp_path / "model.pth").unlink()
