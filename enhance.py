@@ -132,16 +132,19 @@ def enlarge(model: nn.Module, img: Tensor, tile: int = 128) -> Tensor:
     return torch.cat(list(strips(model, img, tile)), 1)
 
 
-def enlarge_file(path: str | Path, name: str, out: str | Path | None = None, model: nn.Module | None = None) -> Path:
+def enlarge_file(
+    path: str | Path, name: str, out: str | Path | None = None, model: nn.Module | None = None, again: bool = False
+) -> Path:
     """Enlarge, restore or colorize an image file by a model of `MODELS`, into a PNG file beside it; return its path.
 
-    Any mode and orientation that `datasets.read_image` reads. Raises FileExistsError rather than write over a file.
+    Any mode and orientation that `datasets.read_image` reads. Raises FileExistsError rather than write over a file,
+    unless it is to be made `again` (a notebook that is run a second time); over the input it never writes.
     """
     path = Path(path)
     out = Path(out) if out else path.with_name(f"{path.stem}_{name}.png")
     if out.suffix.lower() != ".png":
         raise ValueError(f"{out} must end in .png: that is the format that can be written strip by strip.")
-    if out.exists():
+    if out.exists() and not (again and out.resolve() != path.resolve()):
         raise FileExistsError(f"{out} is there already: move it away, or name another file with --out.")
     img, model = datasets.read_image(path), model or load(name)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -37,9 +37,9 @@ COLORS = {
     "chroma": "#6A51A3", "unet": "#5C3A1E", "grey": "#A9A9A9", "seed_run": "#A6761D",
 }
 NAMES = {
-    "srnet": "SRNet", "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "unet": "U-Net",
+    "srnet": "SRNet", "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "unet": "RGB, our recipe",
     "mse": "1: MSE", "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2", "fast": "4: rate 1e-3",
-    "slow": "6: rate 1e-5", "chroma": "Ours: chroma alone",
+    "slow": "6: rate 1e-5", "chroma": "Chroma, our recipe",
     "train": "training", "valid": "validation", "seed_run": "Seed 000's recipe, run here",
 }
 LABELS = {

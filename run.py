@@ -37,6 +37,7 @@ STUDIES = {
     "study_joint_restoration.ipynb": "joint_restoration", "study_colorization.ipynb": "colorization",
 }  # fmt: skip
 STUDY_RUNS = NOTEBOOKS | STUDIES  # each notebook's folder in results/
+ENLARGEMENT = ("task1_sr.ipynb", "study_srgan_x4.ipynb", "study_resshuffle_x4.ipynb")  # tested on Set14, not CIFAR-10
 QUICK = ROOT / "results" / "quick"
 
 
@@ -131,9 +132,16 @@ def studies(args: list[str]) -> int:
 
 
 def study(args: list[str]) -> int:
+    from datasets import is_there
     from notebooks import run_cells
 
-    for path in [find_notebook(name) for name in args or STUDY_RUNS]:
+    paths = [find_notebook(name) for name in args or STUDY_RUNS]
+    if other := [path.name for path in paths if path.name not in STUDY_RUNS]:
+        return usage(f"study takes {', '.join(STUDY_RUNS)}; found {', '.join(other)}")
+    needed = {"Set14" if path.name in ENLARGEMENT else "CIFAR10" for path in paths}
+    if absent := sorted(name for name in needed if not is_there(name, ROOT / "DS")):  # a quick run would take its place
+        sys.exit(f"run.py: study needs {' and '.join(absent)} in DS/: see `python datasets.py`.")
+    for path in paths:
         if not read_json(ROOT / "results" / STUDY_RUNS[path.name] / "run.json").get("finished"):
             print(f"{path.name}: training, or going on with it", flush=True)
             run_cells(path, {"profile": "study"})

@@ -152,6 +152,13 @@ def test_nothing_is_written_over_and_nothing_half_is_left(tmp_path, monkeypatch)
         enhance.enlarge_file(picture, "srnet_x2", picture, model)
     with pytest.raises(ValueError, match=r"must end in \.png"):
         enhance.enlarge_file(picture, "srnet_x2", tmp_path / "a.jpg", model)
+    out = enhance.enlarge_file(picture, "srnet_x2", model=model)
+    with pytest.raises(FileExistsError, match=r"a_srnet_x2\.png is there already"):
+        enhance.enlarge_file(picture, "srnet_x2", model=model)
+    assert enhance.enlarge_file(picture, "srnet_x2", model=model, again=True) == out
+    with pytest.raises(FileExistsError, match=r"a\.png is there already"):
+        enhance.enlarge_file(picture, "srnet_x2", picture, model, again=True)
+    out.unlink()
 
     def stop(*args, **options):
         raise KeyboardInterrupt

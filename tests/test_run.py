@@ -123,6 +123,13 @@ def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path
     for task, finished in (("task1", True), ("task2", False)):
         (tmp_path / "results" / task).mkdir(parents=True)
         (tmp_path / "results" / task / "run.json").write_text(json.dumps({"finished": finished}))
+    with pytest.raises(SystemExit, match="study needs CIFAR10 and Set14 in DS/"):
+        run.study([])
+    with pytest.raises(SystemExit, match="study needs Set14 in DS/"):
+        run.study(["task1_sr.ipynb"])
+    assert run.study(["mine.ipynb"]) == 2 and calls == []
+    (tmp_path / "DS" / "Set14").mkdir(parents=True)
+    (tmp_path / "DS" / "CIFAR10" / "cifar-10-batches-bin").mkdir(parents=True)
     assert run.study([]) == 0 and run.quick(["task1_sr.ipynb"]) == 0
     executed = [call[1:] for call in calls[:-1] if call[0] == "execute"]
     assert executed == [([name], None, None) for name in run.STUDY_RUNS]

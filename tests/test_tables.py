@@ -65,6 +65,12 @@ def test_signs(value, text):
     assert tables.signed(value) == text
 
 
+def test_an_interval_in_points():
+    points = tables.in_points((0.015, -0.0025, 0.03))
+    assert points == {"points": 1.5, "low": -0.25, "high": 3.0}
+    assert tables.interval(points, "en") == "**+1.50** (−0.25 to +3.00)"
+
+
 def test_the_ladder_by_hand():
     rows = tables.ladder(study(), "en").splitlines()
     assert len(rows) == 2 + len(RUNGS)
