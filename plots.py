@@ -46,7 +46,8 @@ LABELS = {
     "epoch": "Epoch", "loss": "Loss", "l1": "L1 loss", "cross_entropy": "Cross-entropy", "ssim": "SSIM",
     "psnr_db": "PSNR (dB)", "accuracy": "Accuracy (%)", "learning_rate": "Learning rate",
     "time_seconds": "Time (s)", "niqe": "NIQE (lower is better)", "features": "Feature loss",
-    "mse": "Mean squared error", "adversarial": "Adversarial loss", "chroma_error": "Chroma error (CIELAB)",
+    "mse": "Mean squared error", "adversarial": "Adversarial loss", "discriminator": "Discriminator's loss",
+    "chroma_error": "Chroma error (CIELAB)",
 }
 DASHED = (0, (4, 2.5))
 BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#CFE0EF", "#6CA6CF", "#0072B2", "#083A5E"])
