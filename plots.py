@@ -710,15 +710,21 @@ def class_bars(values_by_method: Mapping[str, Sequence[float]], classes: Sequenc
 
 
 def image_dots(values_by_method: Mapping[str, Sequence[float]], names: Sequence[str],
-               xlabel: str = LABELS["psnr_db"], title: str | None = None) -> Figure:
+               xlabel: str = LABELS["psnr_db"], title: str | None = None,
+               sets: Sequence[str] | None = None) -> Figure:
     """A value per image for several methods as dots on a line, and their means below.
 
-    The numbers at the right are the gain of the last method over the one before it.
+    The numbers at the right are the gain of the last method over the one before it. `sets` says which set each image
+    is of, where there are several: each then has its own mean.
     """
     values = {method: _numpy(numbers).astype(float) for method, numbers in values_by_method.items()}
-    _same_length(names=names, **values)
-    values = {method: np.append(numbers, numbers.mean()) for method, numbers in values.items()}
-    at = np.append(np.arange(len(names)), len(names) + 0.4)
+    sets = [""] * len(names) if sets is None else list(sets)
+    _same_length(names=names, sets=sets, **values)
+    groups = [[one == name for one in sets] for name in dict.fromkeys(sets)]
+    means = ["mean" if len(groups) == 1 else f"mean, {name}" for name in dict.fromkeys(sets)]
+    values = {method: np.append(numbers, [numbers[group].mean() for group in groups])
+              for method, numbers in values.items()}  # fmt: skip
+    at = np.append(np.arange(len(names)), len(names) + 0.4 + np.arange(len(groups)))
     fig = _figure(WIDTH, 1.15 + 0.27 * len(at), title)
     ax = fig.add_subplot()
     lowest, highest = (extreme(list(values.values()), axis=0) for extreme in (np.min, np.max))
@@ -730,13 +736,14 @@ def image_dots(values_by_method: Mapping[str, Sequence[float]], names: Sequence[
         beside = {"xycoords": ax.get_yaxis_transform(), "xytext": (46, 0), "textcoords": "offset points",
                   "ha": "right", "fontsize": 9}
         for y, gain in zip(at, values[last] - values[before], strict=True):
-            weight = "bold" if y == at[-1] else "normal"
+            weight = "bold" if y >= len(names) else "normal"
             number = f"{gain:+.2f}".replace("-", "−")
             ax.annotate(number, (1, y), va="center_baseline", weight=weight, **beside)
         ax.annotate(f"{name_of(last)} − {name_of(before)}", (1, -0.7), va="bottom", color=MUTED, **beside)
     ax.axhline(len(names) - 0.3, color=LIGHT, lw=0.8)
-    ax.set_yticks(at, [*names, "mean"])
-    ax.get_yticklabels()[-1].set_weight("bold")
+    ax.set_yticks(at, [*names, *means])
+    for label in ax.get_yticklabels()[len(names) :]:
+        label.set_weight("bold")
     ax.set(xlabel=xlabel, ylim=(at[-1] + 0.6, -0.6))
     _upright(ax)
     _legend(fig, handletextpad=0.2)
@@ -748,7 +755,8 @@ def reliability(bin_confidence, bin_accuracy, bin_count, method: str = "joint",
     """Is a classifier as often right as it is sure? Accuracy over confidence in bins, and the images in each.
 
     All three are fractions or counts per bin of confidence, equal bins over [0, 1]. The expected calibration
-    error (Guo et al. 2017), the gap weighted by the count, stands in the figure.
+    error (Guo et al. 2017), the gap weighted by the count, stands in the figure. Bins of fewer than 30 images count in
+    it but are not drawn: their accuracy says little.
     """
     _same_length(bin_confidence=bin_confidence, bin_accuracy=bin_accuracy, bin_count=bin_count)
     sure, right, count = (_numpy(v).astype(float) for v in (bin_confidence, bin_accuracy, bin_count))
@@ -760,8 +768,9 @@ def reliability(bin_confidence, bin_accuracy, bin_count, method: str = "joint",
     fig = _figure(5.2, 5.6, title)
     ax, below = fig.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
     ax.plot([0, 100], [0, 100], color=MUTED, ls=DASHED, lw=1.2)
-    ax.vlines(x, x, y, color=tone, alpha=0.35, lw=5)
-    ax.plot(x, y, "o-", color=tone, ms=6)
+    many = count[filled] >= min(30, count.max())
+    ax.vlines(x[many], x[many], y[many], color=tone, alpha=0.35, lw=5)
+    ax.plot(x[many], y[many], "o-", color=tone, ms=6)
     ax.text(3, 96, f"expected calibration error {error:.1f} %", va="top", weight="bold")
     ax.text(3, 89, "dashed: as often right as it is sure", va="top", fontsize=9, color=MUTED)
     ax.set(ylabel=LABELS["accuracy"], xlim=(0, 100), ylim=(0, 100))

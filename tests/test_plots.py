@@ -453,7 +453,11 @@ def test_image_dots_show_every_value_the_mean_and_the_gain():
     assert [list(line.get_xdata()) for line in dots] == [[20, 22, 21], [21, 25, 23], [22.5, 24, 23.25]]
     assert {"baby", "bird", "mean", "+1.50", "−1.00", "+0.25", "SRNet − Bicubic"} <= set(texts(fig))
     assert fig.axes[0].get_xlabel() == "PSNR (dB, Y, border 2)"
-    with pytest.raises(ValueError, match="names: 1, srnet: 2"):
+    names = ["baby", "bird", "zebra"]
+    fig = rendered(plots.image_dots({"srnet": [20.0, 22, 30]}, names, sets=["Set5", "Set5", "Set14"]))
+    assert list(fig.axes[0].lines[0].get_xdata()) == [20, 22, 30, 21, 30]
+    assert {"mean, Set5", "mean, Set14"} <= set(texts(fig)) and "mean" not in texts(fig)
+    with pytest.raises(ValueError, match="names: 1, sets: 1, srnet: 2"):
         plots.image_dots({"srnet": [1, 2]}, ["baby"])
 
 
