@@ -377,9 +377,9 @@ def sweep(results: Path) -> dict[str, dict]:
     """Validation scores of the joint networks of seed 0 by their lambda, and of "classify" and "restore"."""
     runs = {}
     for path in (Path(results) / "joint_restoration" / "seed0").glob("*/run.json"):
-        run = json.loads(path.read_text(encoding="utf-8"))
-        joint = path.parent.name == "joint" or path.parent.name.startswith("lambda_")
-        runs[run["settings"]["lambda_restore"] if joint else path.parent.name] = run["validation"]
+        run, (name, _, value) = json.loads(path.read_text(encoding="utf-8")), path.parent.name.partition("_")
+        weights = {"joint": run["settings"]["lambda_restore"], "lambda": value}
+        runs[float(weights[name]) if name in weights else name] = run["validation"]
     return runs
 
 

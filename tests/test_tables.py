@@ -136,6 +136,16 @@ def test_joint_restoration_by_hand(language):
     assert "1,400" in note and "n = 2" in note
 
 
+def test_the_sweep_is_read_by_its_folders(tmp_path):
+    for k, name in enumerate(("classify", "joint", "lambda_0.01", "lambda_10")):
+        folder = tmp_path / "joint_restoration" / "seed0" / name
+        folder.mkdir(parents=True)
+        content = {"settings": {"lambda_restore": 0.1}, "validation": {"psnr_db_valid": k}}  # the setting is the arms'
+        (folder / "run.json").write_text(json.dumps(content))
+    found = {name: scores["psnr_db_valid"] for name, scores in tables.sweep(tmp_path).items()}
+    assert found == {"classify": 0, 0.1: 1, 0.01: 2, 10: 3}
+
+
 def test_one_seed_is_not_listed():
     gain = {"difference": 0.5, "low": -0.25, "high": 1.25}
     assert tables.amount(gain | {"by_seed": [0.5]}) == "**+0.50** (−0.25 to +1.25)"
