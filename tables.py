@@ -41,10 +41,11 @@ ENGLISH = {
         "**{verdict}.** On {data} ({num_test:,} test pictures), shrinking to 16×16 takes accuracy from {clean} to "
         "{degraded}; the jointly trained pair reaches **{joint}** (n = {seeds}), {whole:.1f} points more. {seen:.1f} "
         "of them can be had with no super-resolution at all, by training the classifier on shrunken pictures; "
-        "super-resolution alone, with nothing retrained, brings {cascade}. To a classifier so trained "
-        "super-resolution adds {frozen} points, and {steps:,} steps of training SRNet along with it another {trained}. "
-        "At the same training seed, dropping the pixel loss from joint training adds {task_only}, a clean teacher's "
-        "answers {distilled}, its features and mixed pictures {feature_loss}. In brackets: paired 95 % intervals over "
+        "super-resolution alone, with nothing retrained, brings {cascade}. A classifier trained "
+        "in the same way on super-resolved pictures instead differs by {frozen} points from that one, and {steps:,} "
+        "steps of training SRNet along change this by {trained}. At the same training seed, dropping the pixel loss "
+        "changes joint training by {task_only}, a clean teacher's answers by {distilled}, its features and mixed "
+        "pictures by {feature_loss}. In brackets: paired 95 % intervals over "
         "the test pictures. \"Little\" means less than a quarter of the whole way.",
     "elsewhere":
         "On {total} other degradations, which no network was trained on, super-resolution changes accuracy by "
@@ -77,7 +78,7 @@ ENGLISH = {
         "in recipe as well as in network: SRResNet {srresnet_recipe}, ResShuffle {resshuffle_recipe}. {set14}",
     "set14":
         "One of Set14's pictures is stored in grey and read here as RGB before luma is taken, which is why our bicubic "
-        "row stands {offset:.2f} dB above the published one on Set14; so do the others.",
+        "row stands {offset:.2f} dB above the published one on Set14; our other rows on luma gain as much.",
     "recipe": "{steps:,} steps of {optimizer} on {loss}", "squared": "squared differences",
     "absolute": "absolute differences",
     "helps": "helps", "harms": "harms", "neither": "does not measurably change",
@@ -149,10 +150,10 @@ CHINESE = {
         "联合训练的两个网络达到 **{joint}**（n = {seeds}），高出 {whole:.1f} 个百分点。"
         "其中 {seen:.1f} 个完全不需要超分辨率，只要让分类器在缩小的图片上训练即可取得；"
         "只加超分辨率、什么都不重新训练，带来 {cascade}。"
-        "在这样训练过的分类器之前加上超分辨率，再增加 {frozen}个百分点；"
-        "让 SRNet 一起训练 {steps:,} 步，又增加 {trained}。"
-        "同一训练种子下，联合训练去掉像素损失，增加 {task_only}；加上清晰图教师的软标签，增加 {distilled}；"
-        "加上教师的特征与混合图片，增加 {feature_loss}。括号内为测试图片上的配对 95 % 区间。"
+        "若改为在超分辨率后的图片上同样训练分类器，与前者相差 {frozen}个百分点；"
+        "再让 SRNet 一起训练 {steps:,} 步，变化 {trained}。"
+        "同一训练种子下，联合训练去掉像素损失，变化 {task_only}；加上清晰图教师的软标签，变化 {distilled}；"
+        "加上教师的特征与混合图片，变化 {feature_loss}。括号内为测试图片上的配对 95 % 区间。"
         "“作用很小”指不到全程的四分之一。",
     "elsewhere":
         "在另外 {total} 种各网络都未训练过的退化上，若分类器已适应，超分辨率使准确率变化 {adapted}个百分点"
@@ -182,7 +183,7 @@ CHINESE = {
         "SRResNet 为{srresnet_recipe}，ResShuffle 为{resshuffle_recipe}。{set14}",
     "set14":
         "Set14 中有一张以灰度存储，这里先读成 RGB 再取亮度，"
-        "因此我们的双三次一行在 Set14 上比已发表的高 {offset:.2f} dB；其他各行也是如此。",
+        "因此我们的双三次一行在 Set14 上比已发表的高 {offset:.2f} dB；我们的其他各行在亮度上也同样偏高。",
     "recipe": "{steps:,} 步 {optimizer}，{loss}", "squared": "平方差", "absolute": "绝对差",
     "helps": "有帮助", "harms": "有害", "neither": "看不出作用",
     "joint restoration":
