@@ -7,7 +7,7 @@ classifier's side. Layers follow the seeds, as each network says; what differs i
 import copy
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -682,16 +682,11 @@ def count_parameters(model: nn.Module, trainable_only: bool = False) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
 
 
-def count_operations(model: nn.Module, img: Tensor) -> int:
-    """Operations of one training step on img (N, 3, H, W): forward, and backward through what is trained.
+def count_operations(loss: Callable[[], Tensor]) -> int:
+    """Operations of one training step whose loss is `loss()`: forward, and backward through what is trained.
 
-    Two for each multiply-add of convolutions and matrix products, by torch's counter. Every output counts as part of
-    the loss.
+    Two for each multiply-add of convolutions and matrix products, by torch's counter. Leaves gradients behind.
     """
     with FlopCounterMode(display=False) as counter:
-        output = model(img)
-        loss = sum(part.sum() for part in (output if isinstance(output, tuple) else (output,)))
-        if loss.requires_grad:
-            loss.backward()
-    model.zero_grad()
+        loss().backward()
     return counter.get_total_flops()

@@ -867,8 +867,11 @@ def centre_crops(test_set: "SRTestSet", size: int) -> tuple[Tensor, Tensor]:
 
 
 def is_there(name: str, root: str | Path = "DS") -> bool:
-    """Whether `root` holds the real data set: "CIFAR10", or a folder such as "Set14"."""
-    return _cifar10_folder(Path(root)) is not None if name == "CIFAR10" else (Path(root) / name).is_dir()
+    """Whether `root` holds the real data set: "CIFAR10", or a folder such as "Set14" that is not empty."""
+    if name == "CIFAR10":
+        return _cifar10_folder(Path(root)) is not None
+    folder = Path(root) / name
+    return folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir())
 
 
 def find_classification(

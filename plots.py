@@ -487,6 +487,14 @@ def scored_panel(scores, pictures: Mapping[str, Mapping], chosen: Sequence[str],
     return panel(columns, {m: t for m, t in texts.items() if any(t)}, row_names=list(chosen), crops="auto")
 
 
+def scored_dots(scores, methods: Sequence[str], xlabel: str = LABELS["psnr_db"], score: str = "psnr_db") -> Figure:
+    """`image_dots` of measured pictures: one score of a table with columns `set`, `picture`, `method`, in its order."""
+    rows = {(row["picture"], row["method"]): row for row in _rows(scores)}
+    sets = {picture: row["set"] for (picture, _), row in rows.items()}
+    values = {method: [rows[picture, method][score] for picture in sets] for method in methods}
+    return image_dots(values, list(sets), xlabel, sets=list(sets.values()))
+
+
 def picture_grid(images: Iterable, titles: Sequence[str] | None = None, num_columns: int | None = None,
                  title: str | None = None, cell_width: float | None = None) -> Figure:
     """Pictures (3, H, W) in rows of one height, a text above each; with ✓ or ✗ in it, it is green or red."""

@@ -43,25 +43,26 @@ ENGLISH = {
         "of them can be had with no super-resolution at all, by training the classifier on shrunken pictures; "
         "super-resolution alone, with nothing retrained, brings {cascade}. A classifier trained "
         "in the same way on super-resolved pictures instead differs by {frozen} points from that one, and {steps:,} "
-        "steps of training SRNet along change this by {trained}. At the same training seed, dropping the pixel loss "
-        "changes joint training by {task_only}, a clean teacher's answers by {distilled}, its features and mixed "
-        "pictures by {feature_loss}. In brackets: paired 95 % intervals over "
-        "the test pictures. \"Little\" means less than a quarter of the whole way.",
+        "steps of training SRNet along change this by {trained}. In brackets: paired 95 % intervals over "
+        "the test pictures. \"Little\" means less than a quarter of the whole way.\n\n"
+        "At the same training seed, dropping the pixel loss changes joint training by {task_only}, a clean teacher's "
+        "answers by {distilled}, its features and mixed pictures by {feature_loss}.",
     "elsewhere":
         "On {total} other degradations, which no network was trained on, super-resolution changes accuracy by "
         "{adapted} points where the classifier has adapted (frozen against control, behind it in {behind} of {total}), "
         "and by {untouched} where it has not (cascade against degraded): means over the degradations, "
         "{num_test:,} pictures each, training seed 0.",
     "carries over": {
-        "helps": " **It carries over.** ", "neither": " ",
-        "harms": " **Once the classifier has adapted, it does not carry over.** ",
+        "helps": "**The gain carries over.** ", "neither": "",
+        "harms": "**Once the classifier has adapted, the gain does not carry over.** ",
     },
     "note on the ladder":
         "n counts training seeds of adaptation ({adapt_epochs} epochs of {adapt_steps} steps, the classifier alone) "
         "and fine-tuning ({steps:,} steps of {batch_size}); all start from the same SRNet and the same clean "
         "classifier. One-seed arms are compared with joint at their own seed, 0, not with the mean in this table. PSNR "
         "and SSIM say how close to the clean picture is what the classifier sees (RGB, whole picture, mean over "
-        "pictures). The seed document's figures come from longer training by another recipe.",
+        "pictures). A step of joint training computes {times:.0f} times as much as one of the control. The seed "
+        "document's figures come from longer training by another recipe.",
     "classification":
         "ClassifyNet names {plain} of the {num_test:,} clean test pictures ({mirrored} averaged with the mirror "
         "image; {epochs} epochs, one run). The seed document reports {seed:.2f} % after 100.",
@@ -75,12 +76,8 @@ ENGLISH = {
         "Four times larger: trained on {data}, one run each ({srresnet:.0f} minutes for SRResNet, {srgan:.0f} more for "
         "SRGAN, whose feature loss read {features}; {resshuffle:.0f} for ResShuffle). Border of 4 pixels shaved; NIQE "
         "against the training photographs, lower is better, and rough on pictures as small as Set5's. The rows differ "
-        "in recipe as well as in network: SRResNet {srresnet_recipe}, ResShuffle {resshuffle_recipe}. {set14}",
-    "set14":
-        "One of Set14's pictures is stored in grey and read here as RGB before luma is taken, which is why our bicubic "
-        "row stands {offset:.2f} dB above the published one on Set14; our other rows on luma gain as much.",
-    "recipe": "{steps:,} steps of {optimizer} on {loss}", "squared": "squared differences",
-    "absolute": "absolute differences",
+        "in recipe as well as in network: SRResNet took {srresnet_steps:,} steps on squared differences, ResShuffle "
+        "{resshuffle_steps:,} on absolute ones. Set14's grey picture lifts our rows here too, by {offset:.2f} dB.",
     "helps": "helps", "harms": "harms", "neither": "does not measurably change",
     "joint restoration":
         "**One network for two tasks: restoring {accuracy} classifying, and classifying {psnr_db} restoring** (seed "
@@ -127,13 +124,15 @@ ENGLISH = {
         "of 64 channels and 2 blocks; of 10,000 small pictures the NumPy port resized 100, its time scaled up. Epochs "
         "to the seed document's accuracies, in validation pictures, from the committed histories: {epochs}.",
     "epochs": "{what} after {ours:.1f} (the seed document: at the end of {seed})",
-    "84.80 % clean": "84.80 % clean",
-    "80.95 % on shrunken pictures, after the pretrained parts":
+    "epochs, clean": "84.80 % clean",
+    "epochs, shrunken":
         "80.95 % on shrunken pictures by the pretrained classifier, adapted behind the pretrained SRNet,",
     "note on enlargement":
         "Super-resolution: SRNet (2.7 M) trained on {data}, one run; in italics, published figures. Luma: "
         "border of 2 pixels shaved; RGB: whole picture, SSIM with zero-padded windows, the protocol that fits the "
-        "seed document's figures. {set14}",
+        "seed document's figures. One of Set14's pictures is stored in grey and read here as RGB before luma is taken, "
+        "which is why our bicubic row stands {offset:.2f} dB above the published one; our other rows on luma gain as "
+        "much.",
 }  # fmt: skip
 CHINESE = {
     "clean": "清晰（上限）", "degraded": "退化（下限）", "cascade": "级联", "control": "**对照**", "frozen": "冻结",
@@ -152,22 +151,23 @@ CHINESE = {
         "只加超分辨率、什么都不重新训练，带来 {cascade}。"
         "若改为在超分辨率后的图片上同样训练分类器，与前者相差 {frozen}个百分点；"
         "再让 SRNet 一起训练 {steps:,} 步，变化 {trained}。"
+        "括号内为测试图片上的配对 95 % 区间。“作用很小”指不到全程的四分之一。\n\n"
         "同一训练种子下，联合训练去掉像素损失，变化 {task_only}；加上清晰图教师的软标签，变化 {distilled}；"
-        "加上教师的特征与混合图片，变化 {feature_loss}。括号内为测试图片上的配对 95 % 区间。"
-        "“作用很小”指不到全程的四分之一。",
+        "加上教师的特征与混合图片，变化 {feature_loss}。",
     "elsewhere":
         "在另外 {total} 种各网络都未训练过的退化上，若分类器已适应，超分辨率使准确率变化 {adapted}个百分点"
         "（冻结对对照，{total} 种中有 {behind} 种落后）；若未适应，变化 {untouched}（级联对退化）。"
         "均为各退化的平均，每种 {num_test:,} 张图片，训练种子 0。",
     "carries over": {
-        "helps": "**换一种退化仍然成立。**", "neither": "", "harms": "**分类器适应之后，换一种退化就不成立。**",
+        "helps": "**换一种退化，增益仍在。**", "neither": "",
+        "harms": "**分类器适应之后，换一种退化，增益就不复存在。**",
     },
     "note on the ladder":
         "n 为适应（只训练分类器，{adapt_epochs} 个 epoch，各 {adapt_steps} 步）与微调（{steps:,} 步，"
         "每步 {batch_size} 张）的训练种子数；各种子都从同一个 SRNet 和同一个清晰分类器出发。"
         "只有一个种子的各组，与同为种子 0 的联合组比较，而非与表中的平均值比较。"
         "PSNR 与 SSIM 表示分类器所见图片与清晰图的接近程度（RGB，整幅，逐图平均）。"
-        "种子文档的数字来自另一套方案、更长的训练。",
+        "联合训练一步的计算量是对照组一步的 {times:.0f} 倍。种子文档的数字来自另一套方案、更长的训练。",
     "classification":
         "ClassifyNet 在 {num_test:,} 张清晰测试图上的准确率为 {plain}（与镜像取平均后 {mirrored}；{epochs} 个 epoch，"
         "一次运行）。种子文档报告训练 100 个 epoch 后为 {seed:.2f} %。",
@@ -180,11 +180,8 @@ CHINESE = {
         "放大四倍：在 {data} 上训练，各一次运行（SRResNet {srresnet:.0f} 分钟，SRGAN 再加 {srgan:.0f} 分钟，"
         "其特征损失取自 {features}；ResShuffle {resshuffle:.0f} 分钟）。裁去 4 像素边框；"
         "NIQE 以训练照片为准，越低越好，在 Set5 这样的小图上较粗略。各行不仅网络不同，方案也不同："
-        "SRResNet 为{srresnet_recipe}，ResShuffle 为{resshuffle_recipe}。{set14}",
-    "set14":
-        "Set14 中有一张以灰度存储，这里先读成 RGB 再取亮度，"
-        "因此我们的双三次一行在 Set14 上比已发表的高 {offset:.2f} dB；我们的其他各行在亮度上也同样偏高。",
-    "recipe": "{steps:,} 步 {optimizer}，{loss}", "squared": "平方差", "absolute": "绝对差",
+        "SRResNet 以平方差训练 {srresnet_steps:,} 步，ResShuffle 以绝对差训练 {resshuffle_steps:,} 步。"
+        "Set14 的灰度图在这里同样使我们的各行偏高 {offset:.2f} dB。",
     "helps": "有帮助", "harms": "有害", "neither": "看不出作用",
     "joint restoration":
         "**一个网络做两件事：学修图对认图{accuracy}，学认图对修图{psnr_db}**（种子文档 002 说两者互相帮助）。"
@@ -228,12 +225,13 @@ CHINESE = {
         "10,000 张小图中 NumPy 移植版只缩放 100 张，耗时按比例放大。达到种子文档准确率所需的 epoch 数，以验证图片计，"
         "取自已提交的历史记录：{epochs}。",
     "epochs": "{what}：{ours:.1f}（种子文档：{seed} 之末）",
-    "84.80 % clean": "清晰图 84.80 %",
-    "80.95 % on shrunken pictures, after the pretrained parts":
+    "epochs, clean": "清晰图 84.80 %",
+    "epochs, shrunken":
         "缩小的图 80.95 %（预训练的分类器，在预训练的 SRNet 之后适应）",
     "note on enlargement":
         "超分辨率：SRNet（2.7 M）在 {data} 上训练，一次运行；斜体为已发表的数字。亮度：裁去 2 像素边框；"
-        "RGB：整幅，SSIM 窗口以零填充，与种子文档的数字相符的协议。{set14}",
+        "RGB：整幅，SSIM 窗口以零填充，与种子文档的数字相符的协议。Set14 中有一张以灰度存储，这里先读成 RGB 再取亮度，"
+        "因此我们的双三次一行比已发表的高 {offset:.2f} dB；我们的其他各行在亮度上也同样偏高。",
 }  # fmt: skip
 WORDS = {"en": ENGLISH, "zh": CHINESE}
 
@@ -275,7 +273,7 @@ def finding(study: dict, language: str = "en") -> str:
         control, arm = (list(study["elsewhere"][rung].values())[1:] for rung in ("control", "frozen"))
         adapted, untouched = (study["elsewhere_gains"][which] for which in ("adapted", "untouched"))
         carries = direction(adapted["low"], adapted["high"], [adapted["points"]])
-        text += words["carries over"][carries] + words["elsewhere"].format(
+        text += "\n\n" + words["carries over"][carries] + words["elsewhere"].format(
             total=len(arm), behind=sum(a > b for a, b in zip(control, arm, strict=True)),
             num_test=study["num_elsewhere"], adapted=interval(adapted, language),
             untouched=interval(untouched, language),
@@ -332,10 +330,10 @@ def enlargement(run: dict, language: str) -> str:
     return "\n".join(rows)
 
 
-def set14(run: dict, published: dict[str, tuple], language: str) -> str:
-    """By how much our bicubic row lies above the published one, and why."""
+def set14_offset(run: dict, published: dict[str, tuple]) -> float:
+    """By how many dB our bicubic row lies above the published one on Set14."""
     rows = {(row["set"], row["method"]): row for row in run["summary"] if row.get("protocol") in (None, "literature")}
-    return WORDS[language]["set14"].format(offset=rows["Set14", "bicubic"]["psnr_db"] - published["bicubic"][2])
+    return rows["Set14", "bicubic"]["psnr_db"] - published["bicubic"][2]
 
 
 def enlargement_x4(srgan: dict, resshuffle: dict, language: str) -> str:
@@ -374,8 +372,8 @@ def amount(gain: dict, language: str = "en") -> str:
     return words["amount"].format(**{name: signed(gain[name]) for name in ("difference", "low", "high")}, seeds=seeds)
 
 
-def sweep(results: Path) -> dict[str, dict]:
-    """Validation scores of the joint networks of seed 0 by their lambda, and of "classify" and "restore"."""
+def sweep(results: Path) -> dict[float | str, dict]:
+    """Validation scores of the joint networks of seed 0 by their lambda, of the other arms by their name."""
     runs = {}
     for path in (Path(results) / "joint_restoration" / "seed0").glob("*/run.json"):
         run, (name, _, value) = json.loads(path.read_text(encoding="utf-8")), path.parent.name.partition("_")
@@ -384,7 +382,7 @@ def sweep(results: Path) -> dict[str, dict]:
     return runs
 
 
-def joint_restoration(run: dict, language: str, tried: dict[str, dict]) -> str:
+def joint_restoration(run: dict, language: str, tried: dict[float | str, dict]) -> str:
     """What joint classification and restoration brought, in words, its arms as a Markdown table, and a note.
 
     run: the notebook's run.json; tried: `sweep`.
@@ -395,7 +393,7 @@ def joint_restoration(run: dict, language: str, tried: dict[str, dict]) -> str:
         decibels=amount(gains["psnr_db"], language), data=run["test_data"], num_test=run["num_test"],
         sigma=settings["sigma"], hole=settings["hole"], weight=settings["lambda_restore"],
     )  # fmt: skip
-    joint = {value: scores for value, scores in tried.items() if value not in ("classify", "restore", "separate")}
+    joint = {value: scores for value, scores in tried.items() if isinstance(value, float)}
     best = max(joint, key=lambda value: joint[value]["psnr_db_valid"])
     text += words["sweep"].format(
         num=len(joint), best=best, psnr_db=joint[best]["psnr_db_valid"], accuracy=100 * joint[best]["accuracy_valid"],
@@ -452,27 +450,25 @@ def section(language: str, results: Path = ROOT / "results") -> str:
         plain=plain, mirrored=mirrored, num_test=classifier["num_test"], epochs=classifier["settings"]["num_epochs"],
         seed=SEED_000["clean"],
     )  # fmt: skip
-    note = words["note on the ladder"].format(**study["settings"], steps=num_steps(study))
+    cost = {row["rung"]: row["GFLOP"] for row in study["summary"]}
+    note = words["note on the ladder"].format(
+        **study["settings"], steps=num_steps(study), times=cost["joint"] / cost["control"]
+    )
     parts = [finding(study, language), ladder(study, language), note, clean]
     patterns = {"sr": "task1/run.json", "classifier": "task2/run.json", "arms": "multi/seed*/*/run.json"}
     runs = {part: [json.loads(path.read_text(encoding="utf-8")) for path in Path(results).glob(pattern)]
             for part, pattern in patterns.items()}  # fmt: skip
     minutes = {part: sum(run["time_seconds"] for run in part_runs) / 60 for part, part_runs in runs.items()}
-    note = words["note on enlargement"].format(data=sr["data"]["name"], set14=set14(sr, PUBLISHED, language))
+    note = words["note on enlargement"].format(data=sr["data"]["name"], offset=set14_offset(sr, PUBLISHED))
     parts += [enlargement(sr, language), note]
     srgan, resshuffle = (read(task, results) for task in ("srgan_x4", "resshuffle_x4"))
     srresnet = json.loads((Path(results) / "srgan_x4" / "srresnet" / "run.json").read_text(encoding="utf-8"))
     times = {"srgan": srgan, "resshuffle": resshuffle, "srresnet": srresnet}
     times = {name: run["time_seconds"] / 60 for name, run in times.items()}
-    recipes = {
-        f"{name}_recipe": words["recipe"].format(
-            steps=num_steps(run), optimizer=run["settings"]["optimizer"].capitalize(), loss=words[loss]
-        )
-        for name, run, loss in (("srresnet", srresnet, "squared"), ("resshuffle", resshuffle, "absolute"))
-    }
     note = words["note on x4"].format(
-        **times, **recipes, data=srgan["data"]["name"], features=srgan["data"]["features"].split(",")[0],
-        set14=set14(srgan, PUBLISHED_X4, language),
+        **times, srresnet_steps=num_steps(srresnet), resshuffle_steps=num_steps(resshuffle),
+        data=srgan["data"]["name"], features=srgan["data"]["features"].split(",")[0],
+        offset=set14_offset(srgan, PUBLISHED_X4),
     )  # fmt: skip
     parts += [enlargement_x4(srgan, resshuffle, language), note]
     parts.append(joint_restoration(read("joint_restoration", results), language, sweep(results)))
@@ -501,7 +497,9 @@ def speed(language: str, results: Path = ROOT / "results") -> str:
         what = row["what"] + (f" ({words['memory']}: {gigabytes} GB)" if gigabytes else "")
         lines.append(f"| {what} | {row['against']} | {row['ratio']:.2f} | {target}{missed} |")
     epochs = {"en": "; ", "zh": "；"}[language].join(
-        words["epochs"].format(what=words[row["what"]], ours=row["epochs"]["ours"], seed=row["epochs"]["seed 000"])
+        words["epochs"].format(
+            what=words[f"epochs, {row['name']}"], ours=row["epochs"]["ours"], seed=row["epochs"]["seed 000"]
+        )
         for row in bench["epochs"]
     )
     return "\n".join(lines) + "\n\n" + words["note on bench"].format(**bench["environment"], epochs=epochs) + "\n"

@@ -461,6 +461,16 @@ def test_image_dots_show_every_value_the_mean_and_the_gain():
         plots.image_dots({"srnet": [1, 2]}, ["baby"])
 
 
+def test_dots_of_scores_keep_their_order_and_sets():
+    rows = [{"set": name, "picture": picture, "method": method, "psnr_db": 20 + 3 * i + 5 * j}
+            for i, (name, picture) in enumerate([("Set5", "zebra"), ("Set14", "baby")])
+            for j, method in enumerate(["srnet", "bicubic"])]  # fmt: skip
+    fig = rendered(plots.scored_dots(rows, ["bicubic", "srnet"], "dB"))
+    assert [list(line.get_xdata()) for line in fig.axes[0].lines[:2]] == [[25, 28, 25, 28], [20, 23, 20, 23]]
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == [
+        "zebra", "baby", "mean, Set5", "mean, Set14"]  # fmt: skip
+
+
 def test_reliability_states_the_calibration_error():
     count = torch.tensor([0, 10, 30])
     fig = rendered(plots.reliability([0.25, 0.5, 0.9], [0.0, 0.6, 0.8], count, title="Sure?"))

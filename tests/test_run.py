@@ -123,12 +123,16 @@ def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path
     for task, finished in (("task1", True), ("task2", False)):
         (tmp_path / "results" / task).mkdir(parents=True)
         (tmp_path / "results" / task / "run.json").write_text(json.dumps({"finished": finished}))
-    with pytest.raises(SystemExit, match="study needs CIFAR10 and Set14 in DS/"):
+    (tmp_path / "DS" / "Set14").mkdir(parents=True)  # empty
+    with pytest.raises(SystemExit, match="study needs CIFAR10 and Set14 and DIV2K or CID22 in DS/"):
         run.study([])
     with pytest.raises(SystemExit, match="study needs Set14 in DS/"):
         run.study(["task1_sr.ipynb"])
+    (tmp_path / "DS" / "Set14" / "HR").mkdir()
+    with pytest.raises(SystemExit, match="study needs DIV2K or CID22 in DS/"):  # the run is not finished
+        run.study(["study_srgan_x4.ipynb"])
     assert run.study(["mine.ipynb"]) == 2 and calls == []
-    (tmp_path / "DS" / "Set14").mkdir(parents=True)
+    (tmp_path / "DS" / "CID22" / "train" / "more").mkdir(parents=True)
     (tmp_path / "DS" / "CIFAR10" / "cifar-10-batches-bin").mkdir(parents=True)
     assert run.study([]) == 0 and run.quick(["task1_sr.ipynb"]) == 0
     executed = [call[1:] for call in calls[:-1] if call[0] == "execute"]
