@@ -139,6 +139,12 @@ def say(text: str) -> None:
         print(text)
 
 
+def say_found(study: Mapping | None) -> None:
+    """The answer before the story: what a study's run.json, as training.read_info returns it, says it concluded."""
+    if study and "conclusion" in study:
+        say(f"**What the study in results/ found.** {study['conclusion']}")
+
+
 def in_notebook() -> bool:
     """Is there a Jupyter kernel to display in? A terminal would print an object's name instead."""
     if "IPython" not in sys.modules:
@@ -487,11 +493,11 @@ def scored_panel(scores, pictures: Mapping[str, Mapping], chosen: Sequence[str],
     return panel(columns, {m: t for m, t in texts.items() if any(t)}, row_names=list(chosen), crops="auto")
 
 
-def scored_dots(scores, methods: Sequence[str], xlabel: str = LABELS["psnr_db"], score: str = "psnr_db") -> Figure:
-    """`image_dots` of measured pictures: one score of a table with columns `set`, `picture`, `method`, in its order."""
+def scored_dots(scores, methods: Sequence[str], xlabel: str = LABELS["psnr_db"]) -> Figure:
+    """`image_dots` of a table with columns `set`, `picture`, `method`, `psnr_db`, in its order."""
     rows = {(row["picture"], row["method"]): row for row in _rows(scores)}
     sets = {picture: row["set"] for (picture, _), row in rows.items()}
-    values = {method: [rows[picture, method][score] for picture in sets] for method in methods}
+    values = {method: [rows[picture, method]["psnr_db"] for picture in sets] for method in methods}
     return image_dots(values, list(sets), xlabel, sets=list(sets.values()))
 
 

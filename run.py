@@ -38,6 +38,10 @@ STUDIES = {
 }  # fmt: skip
 STUDY_RUNS = NOTEBOOKS | STUDIES  # each notebook's folder in results/
 ENLARGEMENT = ("task1_sr.ipynb", "study_srgan_x4.ipynb", "study_resshuffle_x4.ipynb")  # tested on Set14, not CIFAR-10
+BUILDS_ON = {  # whose runs a notebook uses, and would train where they are missing
+    "multi_learning.ipynb": ("task1_sr.ipynb", "task2_classify.ipynb"),
+    "study_srgan_x4.ipynb": ("task2_classify.ipynb",), "study_colorization.ipynb": ("task2_classify.ipynb",),
+}  # fmt: skip
 QUICK = ROOT / "results" / "quick"
 
 
@@ -138,17 +142,19 @@ def study(args: list[str]) -> int:
     paths = [find_notebook(name) for name in args or STUDY_RUNS]
     if other := [path.name for path in paths if path.name not in STUDY_RUNS]:
         return usage(f"study takes {', '.join(STUDY_RUNS)}; found {', '.join(other)}")
-    to_train = [path for path in paths
-                if not read_json(ROOT / "results" / STUDY_RUNS[path.name] / "run.json").get("finished")]  # fmt: skip
-    needed = {"Set14" if path.name in ENLARGEMENT else "CIFAR10" for path in paths}
+    names = {path.name for path in paths}
+    used = names.union(*(BUILDS_ON.get(name, ()) for name in names))
+    to_train = {name for name in used
+                if not read_json(ROOT / "results" / STUDY_RUNS[name] / "run.json").get("finished")}  # fmt: skip
+    needed = {"Set14" if name in ENLARGEMENT else "CIFAR10" for name in names | to_train}
     absent = sorted(name for name in needed if not is_there(name, ROOT / "DS"))
     learn_from = any(is_there(name, ROOT / "DS") for name in ("DIV2K/train", "CID22/train"))
-    if any(path.name in ENLARGEMENT for path in to_train) and not learn_from:
-        absent.append("DIV2K or CID22")
+    if to_train.intersection(ENLARGEMENT) and not learn_from:
+        absent.append("one of DIV2K, CID22")
     if absent:  # the embedded sample would take its place, in the committed notebooks
         sys.exit(f"run.py: study needs {' and '.join(absent)} in DS/: see `python datasets.py`.")
     for path in paths:
-        if path in to_train:
+        if path.name in to_train:
             print(f"{path.name}: training, or going on with it", flush=True)
             run_cells(path, {"profile": "study"})
         run_notebooks([str(path)], None, None)

@@ -30,7 +30,7 @@ PUBLISHED_X4 = {  # ×4, luma, but for the last two columns
 ENGLISH = {
     "clean": "clean (ceiling)", "degraded": "degraded (floor)", "cascade": "cascade", "control": "**control**",
     "frozen": "frozen", "joint": "joint", "task_only": "task only", "distilled": "distilled (ours)",
-    "feature_loss": "features and mixed pictures (after SR4IR)",
+    "feature_loss": "feature loss (after SR4IR)",
     "nearest": "nearest", "bicubic": "bicubic", "srnet": "SRNet",
     "srnet, self-ensemble": "SRNet, averaged over 8 flips and turns", "seed": "seed document",
     "yes": "Yes", "little": "Yes, but little", "unclear": "Not measurably", "no": "No, it harms",
@@ -42,11 +42,11 @@ ENGLISH = {
         "{degraded}; the jointly trained pair reaches **{joint}** (n = {seeds}), {whole:.1f} points more. {seen:.1f} "
         "of them can be had with no super-resolution at all, by training the classifier on shrunken pictures; "
         "super-resolution alone, with nothing retrained, brings {cascade}. A classifier trained "
-        "in the same way on super-resolved pictures instead differs by {frozen} points from that one, and {steps:,} "
-        "steps of training SRNet along change this by {trained}. In brackets: paired 95 % intervals over "
-        "the test pictures. \"Little\" means less than a quarter of the whole way.\n\n"
-        "At the same training seed, dropping the pixel loss changes joint training by {task_only}, a clean teacher's "
-        "answers by {distilled}, its features and mixed pictures by {feature_loss}.",
+        "in the same way, but on super-resolved pictures, differs by {frozen} points from the one trained on shrunken "
+        "pictures, and {steps:,} steps of training SRNet along change this by {trained}. In brackets: paired 95 % "
+        "intervals over the test pictures. \"Little\" means less than a quarter of the whole way.\n\n"
+        "At training seed 0, dropping the pixel loss changes joint training by {task_only}, a clean teacher's "
+        "answers by {distilled}, and its features, with clean patches set into restored pictures, by {feature_loss}.",
     "elsewhere":
         "On {total} other degradations, which no network was trained on, super-resolution changes accuracy by "
         "{adapted} points where the classifier has adapted (frozen against control, behind it in {behind} of {total}), "
@@ -56,6 +56,10 @@ ENGLISH = {
         "helps": "**The gain carries over.** ", "neither": "",
         "harms": "**Once the classifier has adapted, the gain does not carry over.** ",
     },
+    "ladder figure":
+        "![Accuracy of every rung between the degraded floor and the clean ceiling](results/multi/ladder.png)",
+    "stages figure":
+        "![Six test pictures as the classifier of each rung sees them, and what it says](results/multi/stages.jpg)",
     "note on the ladder":
         "n counts training seeds of adaptation ({adapt_epochs} epochs of {adapt_steps} steps, the classifier alone) "
         "and fine-tuning ({steps:,} steps of {batch_size}); all start from the same SRNet and the same clean "
@@ -77,7 +81,7 @@ ENGLISH = {
         "SRGAN, whose feature loss read {features}; {resshuffle:.0f} for ResShuffle). Border of 4 pixels shaved; NIQE "
         "against the training photographs, lower is better, and rough on pictures as small as Set5's. The rows differ "
         "in recipe as well as in network: SRResNet took {srresnet_steps:,} steps on squared differences, ResShuffle "
-        "{resshuffle_steps:,} on absolute ones. Set14's grey picture lifts our rows here too, by {offset:.2f} dB.",
+        "{resshuffle_steps:,} on absolute ones. Set14's grey picture lifts its column here too, by {offset:.2f} dB.",
     "helps": "helps", "harms": "harms", "neither": "does not measurably change",
     "joint restoration":
         "**One network for two tasks: restoring {accuracy} classifying, and classifying {psnr_db} restoring** (seed "
@@ -95,9 +99,8 @@ ENGLISH = {
     "shared": "joint, one extractor", "separate": "joint, nothing shared",
     "seed, apart": "seed document, apart", "seed, joint": "seed document, joint",
     "note on the arms":
-        "n = {seeds}, {steps:,} steps of {batch} pictures a run (RGB, whole picture, mean over pictures). *Joint, "
-        "nothing shared* has the accuracy of *classification alone* by construction, where both keep the same epoch. "
-        "The seed document states neither noise nor hole.",
+        "n = {seeds} (in {precision}), {steps:,} steps of {batch} pictures a run. RGB, whole picture, mean over "
+        "pictures. *Joint, nothing shared* has the accuracy of *classification alone* by construction, where both keep the same epoch. The seed document states neither noise nor hole.",
     "colorization":
         "**Colour from grey:** {better} of the five runs after seed 004 reach the {grey:.2f} dB of a grey copy; "
         "painting chroma alone, by our recipe, reaches **{ours:.2f} dB**. The classifier names {named_grey:.1f} % of "
@@ -124,20 +127,20 @@ ENGLISH = {
         "of 64 channels and 2 blocks; of 10,000 small pictures the NumPy port resized 100, its time scaled up. Epochs "
         "to the seed document's accuracies, in validation pictures, from the committed histories: {epochs}.",
     "epochs": "{what} after {ours:.1f} (the seed document: at the end of {seed})",
-    "epochs, clean": "84.80 % clean",
+    "epochs, clean": "{accuracy:.2f} % clean",
     "epochs, shrunken":
-        "80.95 % on shrunken pictures by the pretrained classifier, adapted behind the pretrained SRNet,",
+        "{accuracy:.2f} % on shrunken pictures by the pretrained classifier, adapted behind the pretrained SRNet,",
     "note on enlargement":
         "Super-resolution: SRNet (2.7 M) trained on {data}, one run; in italics, published figures. Luma: "
         "border of 2 pixels shaved; RGB: whole picture, SSIM with zero-padded windows, the protocol that fits the "
         "seed document's figures. One of Set14's pictures is stored in grey and read here as RGB before luma is taken, "
-        "which is why our bicubic row stands {offset:.2f} dB above the published one; our other rows on luma gain as "
-        "much.",
+        "which is why our bicubic row stands {offset:.2f} dB above the published one on Set14; our other rows gain as "
+        "much there.",
 }  # fmt: skip
 CHINESE = {
     "clean": "清晰（上限）", "degraded": "退化（下限）", "cascade": "级联", "control": "**对照**", "frozen": "冻结",
     "joint": "联合", "task_only": "仅任务损失", "distilled": "蒸馏（本项目）",
-    "feature_loss": "特征与混合图片（仿 SR4IR）",
+    "feature_loss": "特征损失（仿 SR4IR）",
     "nearest": "最近邻", "bicubic": "双三次", "srnet": "SRNet", "seed": "种子文档",
     "srnet, self-ensemble": "SRNet，八种翻转旋转取平均",
     "yes": "能", "little": "能，但作用很小", "unclear": "看不出作用", "no": "不能，反而有害",
@@ -149,19 +152,21 @@ CHINESE = {
         "联合训练的两个网络达到 **{joint}**（n = {seeds}），高出 {whole:.1f} 个百分点。"
         "其中 {seen:.1f} 个完全不需要超分辨率，只要让分类器在缩小的图片上训练即可取得；"
         "只加超分辨率、什么都不重新训练，带来 {cascade}。"
-        "若改为在超分辨率后的图片上同样训练分类器，与前者相差 {frozen}个百分点；"
+        "若改为在超分辨率后的图片上同样训练分类器，与在缩小的图片上训练的相差 {frozen}个百分点；"
         "再让 SRNet 一起训练 {steps:,} 步，变化 {trained}。"
         "括号内为测试图片上的配对 95 % 区间。“作用很小”指不到全程的四分之一。\n\n"
-        "同一训练种子下，联合训练去掉像素损失，变化 {task_only}；加上清晰图教师的软标签，变化 {distilled}；"
-        "加上教师的特征与混合图片，变化 {feature_loss}。",
+        "训练种子 0 下，联合训练去掉像素损失，变化 {task_only}；加上清晰图教师的软标签，变化 {distilled}；"
+        "加上教师的特征、并在复原图中嵌入清晰的小块，变化 {feature_loss}。",
     "elsewhere":
         "在另外 {total} 种各网络都未训练过的退化上，若分类器已适应，超分辨率使准确率变化 {adapted}个百分点"
         "（冻结对对照，{total} 种中有 {behind} 种落后）；若未适应，变化 {untouched}（级联对退化）。"
         "均为各退化的平均，每种 {num_test:,} 张图片，训练种子 0。",
     "carries over": {
         "helps": "**换一种退化，增益仍在。**", "neither": "",
-        "harms": "**分类器适应之后，换一种退化，增益就不复存在。**",
+        "harms": "**分类器适应之后，换一种退化，增益不能延续。**",
     },
+    "ladder figure": "![退化下限与清晰上限之间各级的准确率](results/multi/ladder.png)",
+    "stages figure": "![六张测试图在各级分类器眼中的样子，以及它的回答](results/multi/stages.jpg)",
     "note on the ladder":
         "n 为适应（只训练分类器，{adapt_epochs} 个 epoch，各 {adapt_steps} 步）与微调（{steps:,} 步，"
         "每步 {batch_size} 张）的训练种子数；各种子都从同一个 SRNet 和同一个清晰分类器出发。"
@@ -181,7 +186,7 @@ CHINESE = {
         "其特征损失取自 {features}；ResShuffle {resshuffle:.0f} 分钟）。裁去 4 像素边框；"
         "NIQE 以训练照片为准，越低越好，在 Set5 这样的小图上较粗略。各行不仅网络不同，方案也不同："
         "SRResNet 以平方差训练 {srresnet_steps:,} 步，ResShuffle 以绝对差训练 {resshuffle_steps:,} 步。"
-        "Set14 的灰度图在这里同样使我们的各行偏高 {offset:.2f} dB。",
+        "Set14 的灰度图在这里同样使该列偏高 {offset:.2f} dB。",
     "helps": "有帮助", "harms": "有害", "neither": "看不出作用",
     "joint restoration":
         "**一个网络做两件事：学修图对认图{accuracy}，学认图对修图{psnr_db}**（种子文档 002 说两者互相帮助）。"
@@ -197,7 +202,7 @@ CHINESE = {
     "shared": "联合，共用提取器", "separate": "联合，互不共用",
     "seed, apart": "种子文档，各自", "seed, joint": "种子文档，联合",
     "note on the arms":
-        "n = {seeds}，每次运行 {steps:,} 步，每步 {batch} 张（RGB，整幅，逐图平均）。"
+        "n = {seeds}（训练精度 {precision}），每次运行 {steps:,} 步，每步 {batch} 张（RGB，整幅，逐图平均）。"
         "“联合，互不共用”的准确率必然与“只分类”相同（所选 epoch 相同时）。种子文档没有说明噪声与空洞的大小。",
     "colorization":
         "**由灰度上色：**依种子文档 004 的五次运行中，达到灰度原样的 {grey:.2f} dB 的有 {better} 次；"
@@ -225,13 +230,13 @@ CHINESE = {
         "10,000 张小图中 NumPy 移植版只缩放 100 张，耗时按比例放大。达到种子文档准确率所需的 epoch 数，以验证图片计，"
         "取自已提交的历史记录：{epochs}。",
     "epochs": "{what}：{ours:.1f}（种子文档：{seed} 之末）",
-    "epochs, clean": "清晰图 84.80 %",
+    "epochs, clean": "清晰图 {accuracy:.2f} %",
     "epochs, shrunken":
-        "缩小的图 80.95 %（预训练的分类器，在预训练的 SRNet 之后适应）",
+        "缩小的图 {accuracy:.2f} %（预训练的分类器，在预训练的 SRNet 之后适应）",
     "note on enlargement":
         "超分辨率：SRNet（2.7 M）在 {data} 上训练，一次运行；斜体为已发表的数字。亮度：裁去 2 像素边框；"
         "RGB：整幅，SSIM 窗口以零填充，与种子文档的数字相符的协议。Set14 中有一张以灰度存储，这里先读成 RGB 再取亮度，"
-        "因此我们的双三次一行比已发表的高 {offset:.2f} dB；我们的其他各行在亮度上也同样偏高。",
+        "因此在 Set14 上我们的双三次一行比已发表的高 {offset:.2f} dB；我们的其他各行在那里也同样偏高。",
 }  # fmt: skip
 WORDS = {"en": ENGLISH, "zh": CHINESE}
 
@@ -378,7 +383,8 @@ def sweep(results: Path) -> dict[float | str, dict]:
     for path in (Path(results) / "joint_restoration" / "seed0").glob("*/run.json"):
         run, (name, _, value) = json.loads(path.read_text(encoding="utf-8")), path.parent.name.partition("_")
         weights = {"joint": run["settings"]["lambda_restore"], "lambda": value}
-        runs[float(weights[name]) if name in weights else name] = run["validation"]
+        if run["finished"]:
+            runs[float(weights[name]) if name in weights else name] = run["validation"]
     return runs
 
 
@@ -414,7 +420,8 @@ def joint_restoration(run: dict, language: str, tried: dict[float | str, dict]) 
     for name, figures in (("seed, apart", apart), ("seed, joint", SEED_002["joint"])):
         lines.append(f"| {words[name]} | {figures[0]} | {figures[1]} | – | – |")
     note = words["note on the arms"].format(
-        seeds=len(settings["seeds"]), steps=num_steps(run), batch=settings["batch_size"]
+        seeds=len(settings["seeds"]), precision=", ".join(run["precision"]), steps=num_steps(run),
+        batch=settings["batch_size"],
     )
     return "\n\n".join([text, "\n".join(lines), note])
 
@@ -454,7 +461,8 @@ def section(language: str, results: Path = ROOT / "results") -> str:
     note = words["note on the ladder"].format(
         **study["settings"], steps=num_steps(study), times=cost["joint"] / cost["control"]
     )
-    parts = [finding(study, language), ladder(study, language), note, clean]
+    parts = [finding(study, language), words["ladder figure"], ladder(study, language), note, words["stages figure"]]
+    parts.append(clean)
     patterns = {"sr": "task1/run.json", "classifier": "task2/run.json", "arms": "multi/seed*/*/run.json"}
     runs = {part: [json.loads(path.read_text(encoding="utf-8")) for path in Path(results).glob(pattern)]
             for part, pattern in patterns.items()}  # fmt: skip
@@ -498,7 +506,8 @@ def speed(language: str, results: Path = ROOT / "results") -> str:
         lines.append(f"| {what} | {row['against']} | {row['ratio']:.2f} | {target}{missed} |")
     epochs = {"en": "; ", "zh": "；"}[language].join(
         words["epochs"].format(
-            what=words[f"epochs, {row['name']}"], ours=row["epochs"]["ours"], seed=row["epochs"]["seed 000"]
+            what=words[f"epochs, {row['name']}"].format(**row), ours=row["epochs"]["ours"],
+            seed=row["epochs"]["seed 000"],
         )
         for row in bench["epochs"]
     )

@@ -21,7 +21,7 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,6 +145,15 @@ class Run:
     @property
     def has_weights(self) -> bool:
         return (self.folder / "model.pth").exists()
+
+    def load(self, model: nn.Module) -> nn.Module:
+        """`model` with the weights of the best epoch. Raises where they are not here, or another run's."""
+        path = self.folder / "model.pth"
+        if not path.exists():
+            raise FileNotFoundError(f"{self.folder} is kept without its weights. To train it again: {DELETE}")
+        if self.info.get("weights", fingerprint := file_fingerprint(path)) != fingerprint:
+            raise ValueError(f"{path} is not the file that its run.json names. Restore it, or: {DELETE}")
+        return load_weights(model, path).eval()
 
     def record(self, **results) -> None:
         """Add final results (and the protocol that they were measured by) to run.json."""
@@ -319,7 +328,7 @@ def find_run(
     return run
 
 
-def keep(path: str | Path, compute: Callable[[], dict[str, Tensor]], key: object) -> dict[str, Tensor]:
+def keep(path: str | Path, compute: Callable[[], dict[Hashable, Tensor]], key: object) -> dict[Hashable, Tensor]:
     """What `compute` returned when it was first called with this `key` (what it depends on, as plain values).
 
     Kept in the file `path`, so that a test set is read once, and a notebook shown again need not compute it anew.
@@ -665,11 +674,7 @@ def _finished_run(model, folder, settings, data, restart_on_change) -> Run | Non
     if dist.is_initialized():
         dist.barrier()  # nobody looks for a checkpoint before the first process has cleared an old one away
     if finished:
-        path = finished.folder / "model.pth"
-        if finished.info.get("weights", fingerprint := file_fingerprint(path)) != fingerprint:
-            raise ValueError(f"{path} is not the file that its run.json names. Restore it, or: {DELETE}")
-        load_weights(model, path)
-        model.eval()
+        finished.load(model)
         print(f"{folder}: finished run found, trained on {finished.info['data']['name']}; nothing to train.")
     return finished
 

@@ -260,7 +260,10 @@ def test_degradations_have_one_size_and_differ():
 def test_is_there(tmp_path, name):
     assert not datasets.is_there(name, tmp_path)
     (tmp_path / "Set14").mkdir()
-    (tmp_path / "CIFAR10" / "cifar-10-batches-bin").mkdir(parents=True)
+    (tmp_path / "CIFAR10").mkdir()
+    assert not datasets.is_there(name, tmp_path)  # empty
+    (tmp_path / "Set14" / "HR").mkdir()
+    (tmp_path / "CIFAR10" / "cifar-10-batches-bin").mkdir()
     assert datasets.is_there(name, tmp_path)
 
 

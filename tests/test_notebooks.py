@@ -351,6 +351,22 @@ def test_committed_notebook_is_clean(name):
     assert check(ROOT / name) == []
 
 
+@pytest.mark.parametrize("name, task", run.STUDY_RUNS.items())
+def test_committed_notebook_opens_with_its_conclusion(name, task):
+    conclusion = training.read_info(ROOT / "results" / task)["conclusion"]
+    outputs = [o for cell in nbformat.read(ROOT / name, as_version=4).cells for o in cell.get("outputs", [])]
+    first, *rest = [o.data["text/markdown"] for o in outputs if "text/markdown" in o.get("data", {})]
+    assert first.endswith(conclusion) and any(conclusion in text for text in rest)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/seed*/*/test.pth")), ids=lambda p: str(p.parent))
+def test_kept_answers_are_those_of_the_run_beside_them(path):
+    """Else a clone, which lacks some of the weights, would have to train again."""
+    run_there = training.read_run(path.parent)
+    weights = run_there.info["weights"] if run_there else None  # the first three rungs are not trained
+    assert weights is None or training.read_tensors(path)["key"][0] == weights
+
+
 @pytest.fixture(scope="module")
 def smoke_folder(tmp_path_factory) -> Path:
     """An empty data folder, and results that hold the study's runs, as a fresh clone does."""

@@ -515,6 +515,13 @@ def test_say_prints_outside_a_notebook_and_only_in_the_first_process(capsys, mon
     assert capsys.readouterr().out == "**92 %**\n"
 
 
+def test_a_notebook_opens_with_what_its_study_concluded_if_it_did(capsys):
+    plots.say_found(None)
+    plots.say_found({"summary": []})
+    plots.say_found({"conclusion": "It **helps**."})
+    assert capsys.readouterr().out == "**What the study in results/ found.** It **helps**.\n"
+
+
 def test_scored_panel_writes_each_pictures_scores_and_leaves_out_what_has_none():
     psnr_db = {"bicubic": 21.0, "srgan": 20.456, "truth": float("nan")}
     images = {name: dict(zip(psnr_db, pictures(3), strict=True)) for name in "ab"}

@@ -124,13 +124,13 @@ def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path
         (tmp_path / "results" / task).mkdir(parents=True)
         (tmp_path / "results" / task / "run.json").write_text(json.dumps({"finished": finished}))
     (tmp_path / "DS" / "Set14").mkdir(parents=True)  # empty
-    with pytest.raises(SystemExit, match="study needs CIFAR10 and Set14 and DIV2K or CID22 in DS/"):
+    with pytest.raises(SystemExit, match="study needs CIFAR10 and Set14 and one of DIV2K, CID22 in DS/"):
         run.study([])
     with pytest.raises(SystemExit, match="study needs Set14 in DS/"):
         run.study(["task1_sr.ipynb"])
     (tmp_path / "DS" / "Set14" / "HR").mkdir()
-    with pytest.raises(SystemExit, match="study needs DIV2K or CID22 in DS/"):  # the run is not finished
-        run.study(["study_srgan_x4.ipynb"])
+    with pytest.raises(SystemExit, match="study needs CIFAR10 and one of DIV2K, CID22 in DS/"):
+        run.study(["study_srgan_x4.ipynb"])  # neither its own run nor the classifier's is finished
     assert run.study(["mine.ipynb"]) == 2 and calls == []
     (tmp_path / "DS" / "CID22" / "train" / "more").mkdir(parents=True)
     (tmp_path / "DS" / "CIFAR10" / "cifar-10-batches-bin").mkdir(parents=True)
