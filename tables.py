@@ -100,7 +100,8 @@ ENGLISH = {
     "seed, apart": "seed document, apart", "seed, joint": "seed document, joint",
     "note on the arms":
         "n = {seeds} (in {precision}), {steps:,} steps of {batch} pictures a run. RGB, whole picture, mean over "
-        "pictures. *Joint, nothing shared* has the accuracy of *classification alone* by construction, where both keep the same epoch. The seed document states neither noise nor hole.",
+        "pictures. *Joint, nothing shared* has the accuracy of *classification alone* by construction, where both keep "
+        "the same epoch. The seed document states neither noise nor hole.",
     "colorization":
         "**Colour from grey:** {better} of the five runs after seed 004 reach the {grey:.2f} dB of a grey copy; "
         "painting chroma alone, by our recipe, reaches **{ours:.2f} dB**. The classifier names {named_grey:.1f} % of "

@@ -125,7 +125,7 @@ def joint_run(by_seed=((0.25, 0.75), (-2.5, -3.25))):
     settings = {"sigma": 0.1, "hole": 8, "seeds": [0, 1][: len(by_seed[0])], "num_epochs": 8, "steps_per_epoch": 175,
                 "batch_size": 100, "lambda_restore": 0.1}  # fmt: skip
     return {"summary": summary, "differences": differences, "settings": settings, "test_data": "CIFAR-10",
-            "num_test": 10_000, "precision": ["bfloat16", "float32"]}  # fmt: skip
+            "num_test": 10_000, "precision": ["bfloat16", "float32"][: len(by_seed[0])]}  # fmt: skip
 
 
 TRIED = {name: {"psnr_db_valid": psnr_db, "accuracy_valid": accuracy} for name, psnr_db, accuracy in (
@@ -163,7 +163,7 @@ def test_one_seed_is_not_listed():
     gain = {"difference": 0.5, "low": -0.25, "high": 1.25}
     assert tables.amount(gain | {"by_seed": [0.5]}) == "**+0.50** (−0.25 to +1.25)"
     assert tables.amount(gain | {"by_seed": [0.2, 0.8]}) == "**+0.50** (−0.25 to +1.25; seed by seed +0.20, +0.80)"
-    assert "n = 1," in tables.joint_restoration(joint_run(((0.5,), (-2.876,))), "en", TRIED)
+    assert "n = 1 (in bfloat16)," in tables.joint_restoration(joint_run(((0.5,), (-2.876,))), "en", TRIED)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
