@@ -100,8 +100,8 @@ ENGLISH = {
     "seed, apart": "seed document, apart", "seed, joint": "seed document, joint",
     "note on the arms":
         "n = {seeds} (in {precision}), {steps:,} steps of {batch} pictures a run. RGB, whole picture, mean over "
-        "pictures. *Joint, nothing shared* has the accuracy of *classification alone* by construction, where both keep "
-        "the same epoch. The seed document states neither noise nor hole.",
+        "pictures. *Joint, nothing shared* names what *classification alone* names, but for rounding: what restores "
+        "does not reach its classifier. The seed document states neither noise nor hole.",
     "colorization":
         "**Colour from grey:** {better} of the five runs after seed 004 reach the {grey:.2f} dB of a grey copy; "
         "painting chroma alone, by our recipe, reaches **{ours:.2f} dB**. The classifier names {named_grey:.1f} % of "
@@ -204,7 +204,7 @@ CHINESE = {
     "seed, apart": "种子文档，各自", "seed, joint": "种子文档，联合",
     "note on the arms":
         "n = {seeds}（训练精度 {precision}），每次运行 {steps:,} 步，每步 {batch} 张（RGB，整幅，逐图平均）。"
-        "“联合，互不共用”的准确率必然与“只分类”相同（所选 epoch 相同时）。种子文档没有说明噪声与空洞的大小。",
+        "除舍入外，“联合，互不共用”的分类与“只分类”相同：修图的部分影响不到它的分类器。种子文档没有说明噪声与空洞的大小。",
     "colorization":
         "**由灰度上色：**依种子文档 004 的五次运行中，达到灰度原样的 {grey:.2f} dB 的有 {better} 次；"
         "按本项目方案只画色度，达到 **{ours:.2f} dB**。分类器认对灰度图的 {named_grey:.1f} %，"
