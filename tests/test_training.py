@@ -288,6 +288,9 @@ def test_a_finished_run_without_its_weights_is_trained_again(tmp_path, capsys):
     (tmp_path / "model.pth").unlink()
     assert same(first, fit(tmp_path)[0]) and (tmp_path / "model.pth").exists()
     assert "kept without its weights" in capsys.readouterr().out
+    (tmp_path / "model.pth").unlink()
+    with pytest.raises(FileNotFoundError, match=r"kept without its weights\. .* Delete the folder"):
+        training.read_run(tmp_path).load(first)
 
 
 def test_orthogonalise_brings_singular_values_near_one():
