@@ -65,11 +65,19 @@ def choose(profile: str, changes: Mapping | None = None, **table: tuple) -> Sett
 def pick_profile(profile: str, folder: str | Path, data_is_there: bool) -> str:
     """"auto" becomes "study" where its finished run lies in `folder` and its data is there, else "quick"; says why.
 
-    Any other profile is returned as it is.
+    Any other profile is returned as it is. Raises ValueError for "study" without its data where its run is finished:
+    what is computed on other pictures must not take the place of the run's results.
     """
-    if profile != "auto":
+    if profile not in ("auto", "study"):
         return profile
     shipped = bool((read_info(folder) or {}).get("finished"))
+    if profile == "study" and shipped and not data_is_there:
+        raise ValueError(
+            f"Profile study: its finished run is in {folder}, and the data it was measured on is not here. Get it (see "
+            f"`python datasets.py`), or take profile auto or quick, or another results_root to train on other pictures."
+        )
+    if profile == "study":
+        return profile
     if shipped and data_is_there:
         print(f"Profile study: its finished run is in {folder}, and its data is here.")
         return "study"

@@ -339,7 +339,8 @@ def test_keep_computes_once_for_each_key(tmp_path):
     "asked, shipped, data_is_there, expected",
     [
         ("auto", True, True, "study"), ("auto", True, False, "quick"), ("auto", False, True, "quick"),
-        ("seed", False, False, "seed"), ("quick", True, True, "quick"),
+        ("seed", False, False, "seed"), ("quick", True, True, "quick"), ("study", True, True, "study"),
+        ("study", False, False, "study"),
     ],
 )  # fmt: skip
 def test_pick_profile(tmp_path, capsys, asked, shipped, data_is_there, expected):
@@ -348,6 +349,12 @@ def test_pick_profile(tmp_path, capsys, asked, shipped, data_is_there, expected)
         capsys.readouterr()
     assert training.pick_profile(asked, tmp_path, data_is_there) == expected
     assert (expected in capsys.readouterr().out) == (asked == "auto")
+
+
+def test_a_study_without_its_data_does_not_write_over_the_finished_run(tmp_path):
+    fit(tmp_path)
+    with pytest.raises(ValueError, match=r"its finished run is in .*\. Get it .* another results_root"):
+        training.pick_profile("study", tmp_path, data_is_there=False)
 
 
 def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
