@@ -28,8 +28,8 @@ GOOD, BAD, MARK = "#00795C", "#B8400A", "#FFC20A"
 # Hues that colour-blind readers tell apart (Okabe and Ito 2008; Tol 2021) for networks, greys for references.
 COLORS = {
     "truth": "#1A1A1A", "clean": "#5A5F66", "degraded": "#B3A68F", "nearest": "#B9BFC6", "bicubic": "#7A828B",
-    "srnet": "#0072B2", "cascade": "#56B4E9", "control": "#CC79A7", "frozen": "#00875F", "joint": "#D55E00",
-    "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F",
+    "srnet": "#0072B2", "srnet_longer": "#332288", "cascade": "#56B4E9", "control": "#CC79A7",
+    "frozen": "#00875F", "joint": "#D55E00", "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F",
     "train": "#8FB3DA", "valid": "#1B4B8A",
     "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733", "single": "#44AA99",
     "mse": "#56B4E9", "perceptual": "#CC79A7", "regularised": "#00875F", "fast": "#D55E00", "slow": "#E6A400",
@@ -37,7 +37,9 @@ COLORS = {
     "chroma": "#6A51A3", "unet": "#5C3A1E", "grey": "#A9A9A9", "seed_run": "#A6761D",
 }
 NAMES = {
-    "srnet": "SRNet", "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "unet": "RGB, our recipe",
+    "srnet": "SRNet", "srnet, self-ensemble": "SRNet, self-ensemble", "srnet_longer": "SRNet, trained longer",
+    "srnet_longer, self-ensemble": "SRNet, trained longer, self-ensemble", "srresnet": "SRResNet", "srgan": "SRGAN",
+    "resshuffle": "ResShuffle", "unet": "RGB, our recipe",
     "mse": "1: MSE", "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2", "fast": "4: rate 1e-3",
     "slow": "6: rate 1e-5", "chroma": "Chroma, our recipe",
     "train": "training", "valid": "validation", "seed_run": "Seed 000's recipe, run here",
@@ -94,7 +96,7 @@ def show(fig: Figure, name: str | None = None, folder: str | Path | None = None,
 
     `photo=True` writes a JPEG instead, several times smaller for grids of pictures. Without a name the figure
     is only displayed; outside a notebook it is only saved. The file appears whole or not at all. `dpi` is 160
-    (photos: 120), more than the 96 pixels an inch it is shown at, so that it is sharp.
+    (photos: 110), more than the 96 pixels an inch it is shown at, so that it is sharp.
     `quiet=True` saves only.
     In a process of a group other than the first (RANK set and not 0) nothing is written or displayed.
     """
@@ -557,11 +559,12 @@ def predictions(images, labels, predicted, probabilities, classes: Sequence[str]
 
 def ladder(table, value: str = "accuracy", error: str | tuple[str, str] | None = None, rung: str = "rung",
            label: str | None = None, ceiling: str | None = "clean", floor: str | None = "degraded",
-           over: str | None = None, xlabel: str | None = None, title: str | None = None) -> Figure:
+           over: str | None = None, beside: str | None = None, xlabel: str | None = None,
+           title: str | None = None) -> Figure:
     """The rungs as bars that climb in the order given, the first at the bottom, the ceiling always on top.
 
-    Beside each bar stand its value and what it adds to the rung below, or to the rung `over`. Dashed lines mark
-    ceiling and floor.
+    Beside each bar stand its value and what it adds to the rung below, or to the rung `over`, or else the text in the
+    column `beside`, under that column's name. Dashed lines mark ceiling and floor.
     `rung`, `value` and `label` name columns: methods of COLORS, numbers, and texts to show for the methods.
     `error` is the column with half the width of a confidence interval, or the two with its ends.
     """
@@ -583,21 +586,24 @@ def ladder(table, value: str = "accuracy", error: str | tuple[str, str] | None =
         whiskers = ends if isinstance(error, str) else [numbers - ends[0], ends[1] - numbers]
         ax.errorbar(numbers, at, xerr=whiskers, fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
     digits = 3 if numbers.max() < 1.5 else 2
-    before = numbers[rungs.index(over)] if over else np.r_[numbers[0], numbers[:-1]]
-    steps = [f"{step:+.{digits}f}".replace("-", "−") for step in numbers - before]
-    steps[rungs.index(over) if over else 0] = ""
+    if beside:
+        notes, heading, right = [str(_column(table, beside)[i]) for i in order], beside, 196
+    else:
+        before = numbers[rungs.index(over)] if over else np.r_[numbers[0], numbers[:-1]]
+        notes = [f"{step:+.{digits}f}".replace("-", "−") for step in numbers - before]
+        notes[rungs.index(over) if over else 0] = ""
+        heading, right = f"over\n{name_of(over).lower() if over else 'rung below'}", 104
     top = len(rungs) - 0.4
 
-    def beside(y: float, text: str, points: float, **options) -> None:
+    def write(y: float, text: str, points: float, **options) -> None:
         place = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "ha": "right"}
         ax.annotate(text, (1, y), (points, 0), **place, **options)
 
-    for y, number, step in zip(at, numbers, steps, strict=True):
-        beside(y, f"{number:.{digits}f}", 46, va="center_baseline", weight="bold")
-        beside(y, step, 104, va="center_baseline", color=MUTED)
-    beside(top, "value", 46, va="bottom", fontsize=9, color=MUTED)
-    reference = name_of(over).lower() if over else "rung below"
-    beside(top, f"over\n{reference}", 104, va="bottom", fontsize=9, color=MUTED)
+    for y, number, note in zip(at, numbers, notes, strict=True):
+        write(y, f"{number:.{digits}f}", 46, va="center_baseline", weight="bold")
+        write(y, note, right, va="center_baseline", color=MUTED)
+    write(top, "value", 46, va="bottom", fontsize=9, color=MUTED)
+    write(top, heading, right, va="bottom", fontsize=9, color=MUTED)
     for name, text in ((ceiling, "ceiling"), (floor, "floor")):
         if name in rungs:
             ax.axvline(numbers[rungs.index(name)], color=INK, ls=DASHED, lw=1.1)
@@ -799,23 +805,29 @@ def reliability(bin_confidence, bin_accuracy, bin_count, method: str = "joint",
 
 def trade_off(x, y, labels: Sequence[str], xlabel: str = LABELS["psnr_db"], ylabel: str = LABELS["accuracy"],
               method: str = "joint", points: Mapping[str, tuple[float, float]] | None = None,
-              title: str | None = None) -> Figure:
+              error: Sequence[float] | None = None, title: str | None = None) -> Figure:
     """One measure against another along a sweep, a label (e.g. the weight lambda) at each point, in order.
 
-    `points` are single methods beside the curve: {"control": (psnr_db, accuracy)}.
+    `points` are single methods beside the curve: {"control": (psnr_db, accuracy)}. `error`: half the width of an
+    interval of y, in its unit, for each point of the sweep and then for each of `points`.
     """
     _same_length(x=x, y=y, labels=labels)
     points = points or {}
     at = np.array([*zip(_numpy(x), _numpy(y), strict=True), *points.values()], float)
+    half = np.zeros(len(at)) if error is None else np.array(error, float)
+    _same_length(points=at, error=half)
     if ylabel.startswith("Accuracy"):
+        half = _percent(half, at[:, 1])
         at[:, 1] = _percent(at[:, 1], at[:, 1])
     fig = _figure(6.6, 4.2, title)
     ax = fig.add_subplot()
+    if error is not None:
+        ax.errorbar(*at.T, yerr=half, fmt="none", ecolor=MUTED, alpha=0.5, elinewidth=1, capsize=3, zorder=1)
     ax.plot(*at[: len(labels)].T, "o-", color=color(method), ms=7, mec="white", mew=1)
     for name, (across, up) in zip(points, at[len(labels) :], strict=True):
         ax.plot(across, up, "D", color=color(name), ms=7, mec="white", mew=1)
     ax.margins(0.14, 0.14)
-    ax.grid(axis="both")
+    ax.grid(error is None, axis="x")  # upright lines would look like intervals
     ax.set(xlabel=xlabel, ylabel=ylabel)
     _place_labels(ax, at, [*map(str, labels), *map(name_of, points)], len(labels))
     return fig

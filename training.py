@@ -3,7 +3,8 @@
 A task is a function `loss(model, batch) -> (total, {"name": value})`; `fit` knows no task. A run is a folder:
 model.pth (a plain state dict: the chosen epoch's weights), run.json (what was run, on what, and what came out),
 history.csv (a row an epoch) and, while it is unfinished, checkpoint.pth. `fit` called again on an unfinished folder
-goes on where it stopped, to the weights that an uninterrupted run gives; on a finished one it returns at once.
+goes on where it stopped, to the weights that an uninterrupted run on this machine gives; on a finished one it returns
+at once.
 
 Under torchrun every process draws the same batch and takes its share, so any number of processes does the same steps
 (but for batch norm, which in training sees the mean of its own share):
@@ -79,11 +80,14 @@ def pick_profile(profile: str, folder: str | Path, data_is_there: bool) -> str:
     if profile == "study":
         return profile
     if shipped and data_is_there:
-        print(f"Profile study: its finished run is in {folder}, and its data is here.")
-        return "study"
-    reason = f"no finished study run is in {folder}" if not shipped else "the study's data is not here"
-    print(f"Profile quick, because {reason}: a short run, whose figures are not the study's.")
-    return "quick"
+        profile, reason = "study", f"Profile study: its finished run is in {folder}, and its data is here."
+    else:
+        missing = "the study's data is not here" if shipped else f"no finished study run is in {folder}"
+        profile = "quick"
+        reason = f"Profile quick, because {missing}: a short run, whose figures are not the study's."
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first alone speaks
+        print(reason)
+    return profile
 
 
 def run_folder(results_root: str | Path, profile: str, task: str) -> Path:
@@ -303,16 +307,11 @@ def find_run(
     refused: shipped weights are shown on whatever pictures there are.
     """
     folder = Path(folder)
-    identity = {"settings": _plain(settings), "data": _plain(data)}
     stored = read_info(folder)
     if stored is None:
         return None
-    changed = [
-        f"{name} {stored['settings'].get(name)!r} -> {identity['settings'].get(name)!r}"
-        for name in sorted(stored["settings"].keys() | identity["settings"].keys())
-        if stored["settings"].get(name) != identity["settings"].get(name)
-    ]
-    other_data = stored["data"] != identity["data"]
+    changed, data = _changes(stored["settings"], settings), _plain(data)
+    other_data = stored["data"] != data
     if restart_on_change and (changed or other_data):
         print(f"{folder} held a run with other {'settings' if changed else 'data'}; training afresh.")
         if process_rank() == 0:
@@ -320,26 +319,42 @@ def find_run(
                 (folder / "checkpoint.pth").unlink(missing_ok=True)
                 (folder / "run.json").unlink()
         return None
-    if changed:
+    refuse_other_settings(folder, settings)
+    run = read_run(folder)
+    if run and other_data:
+        if stored["data"].get("starts_from") != data.get("starts_from"):
+            raise ValueError(
+                f"{folder} holds a run that started from other weights ({stored['data'].get('starts_from')}; here they "
+                f"are {data.get('starts_from')}). Delete that folder to train it again from these."
+            )
+        print(f"{folder}: its run was given {stored['data']}; here there would be {data}.")
+    return run
+
+
+def refuse_other_settings(folder: str | Path, settings: Mapping) -> None:
+    """Raises ValueError where the run.json of this folder was made with other settings, so that none is lost."""
+    stored = read_info(folder)
+    if stored and (changed := _changes(stored["settings"], settings)):
         raise ValueError(
             f"{folder} holds a run with other settings ({'; '.join(changed)}). "
             f"Set them back, name another results_root, or delete that folder to train afresh."
         )
-    run = read_run(folder)
-    if run and other_data:
-        if stored["data"].get("starts_from") != identity["data"].get("starts_from"):
-            raise ValueError(
-                f"{folder} holds a run that started from other weights ({stored['data'].get('starts_from')}; here they "
-                f"are {identity['data'].get('starts_from')}). Delete that folder to train it again from these."
-            )
-        print(f"{folder}: its run was given {stored['data']}; here there would be {identity['data']}.")
-    return run
+
+
+def _changes(stored: Mapping, settings: Mapping) -> list[str]:
+    """What differs, as "name old -> new"."""
+    settings = _plain(settings)
+    return [
+        f"{name} {stored.get(name)!r} -> {settings.get(name)!r}"
+        for name in sorted(stored.keys() | settings.keys()) if stored.get(name) != settings.get(name)
+    ]  # fmt: skip
 
 
 def keep(path: str | Path, compute: Callable[[], dict[Hashable, Tensor]], key: object) -> dict[Hashable, Tensor]:
-    """What `compute` returned when it was first called with this `key` (what it depends on, as plain values).
+    """What `compute` returned when it was last called with this `key` (what it depends on, as plain values).
 
-    Kept in the file `path`, so that a test set is read once, and a notebook shown again need not compute it anew.
+    Kept, for the latest key, in the file `path`, so that a test set is read once, and a notebook shown again need not
+    compute it anew.
     """
     path, key = Path(path), json.loads(json.dumps(key))
     if path.exists():
@@ -410,7 +425,7 @@ def fit(
               momentum, weight_decay, rate_factors ({"sr": 0.1}: a part of the model that learns more slowly), schedule
               ("constant", "step" with step_epochs and gamma, "one_cycle" with warmup), ema_decay (0 = off; else the
               averaged weights are validated and kept), clip_norm, seed, mixed_precision (True: bfloat16 where the
-              device computes it; weights and validation stay float32), half_weights (True: model.pth in float16),
+              device computes it; weights stay float32), half_weights (True: model.pth in float16),
               patience (stop early after so many epochs without a better one; None = never).
               All entries, also those that only the notebook reads, are stored and compared on the next call.
     data      name and fingerprint of the training data, for run.json.
@@ -555,6 +570,9 @@ class _RunInProgress:
                 raise RuntimeError(f"{self.folder} was finished by another process just now. Call again to read it.")
             if (self.folder / "checkpoint.pth").exists():
                 self._resume()
+                now = self.info["precision"]  # this machine may compute in another one than that of the last spell
+                spells = stored.get("precision", now).split(", then ")
+                self.info["precision"] = ", then ".join(spells if spells[-1] == now else [*spells, now])
             write_info(self.folder, self.info)
             self.resources = resources.pop_all()
         self.started = time.perf_counter()
@@ -627,7 +645,9 @@ class _RunInProgress:
         """Validate, keep the weights if they are the best so far, write history and checkpoint."""
         self.epoch += 1
         rate = self.settings["learning_rate"] * schedule(self.settings)(self.epoch * self.steps_per_epoch)
-        _share_buffers(self.judged)
+        for part in self.state.values():
+            if isinstance(part, nn.Module):
+                _share_buffers(part)
         scores = self.validate(self.judged.eval())
         seconds = self.seconds_before + time.perf_counter() - self.started
         self.rows.append(
@@ -636,6 +656,8 @@ class _RunInProgress:
             | {f"{name}_valid": float(value) for name, value in scores.items()}
         )
         value, best_value = self.rows[-1][f"{self.best[0]}_valid"], self.best_value
+        if math.isnan(value):
+            raise FloatingPointError(f"Validation gave no number for {self.best[0]} in epoch {self.epoch}.")
         if best_value is None or (value > best_value if self.best[1] == "max" else value < best_value):
             self.best_value, weights = value, self.judged.state_dict()
             if self.settings.get("half_weights"):
@@ -819,7 +841,8 @@ def predict(
 ) -> Tensor | tuple[Tensor, ...]:
     """Apply `model` to images (N, 3, H, W), float in [0, 1] or uint8, in parts; outputs come back whole, on the CPU.
 
-    mixed_precision: bfloat16 where the device computes it, for the making of training pictures; not for results.
+    mixed_precision: bfloat16 where the device computes it, for making training pictures and for choosing an epoch; not
+    for test pictures.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     model.eval()

@@ -468,6 +468,8 @@ def test_test_set_of_plain_images_and_of_pairs(tmp_path):
     assert pairs.fingerprint == datasets.SRTestSet(root, 2).fingerprint != plain.fingerprint
     memory = datasets.SRTestSet(None, 4, images=[img], names=["cat"], name="mine")
     assert memory.fingerprint == plain.fingerprint and memory.name == "mine"
+    (tmp_path / "Set14").symlink_to(root)
+    assert datasets.SRTestSet(tmp_path / "Set14", 2).name == "Set14"  # the name it has here, not where the link leads
 
     save(root / "LR_bicubic" / "X2" / "img_001x2.png", random_image(21, 15))
     with pytest.raises(ValueError, match=r"21x15.*makes 20x15"):

@@ -382,6 +382,12 @@ def test_ladder_over_one_rung():
     assert {"+2.26", "+39.80", "over\ntask only"} <= set(shown) and "−2.26" not in shown
 
 
+def test_ladder_with_texts_beside_the_values():
+    table = pd.DataFrame(RUNGS).assign(**{"over control": ["a", "b", "c"]})
+    shown = texts(rendered(plots.ladder(table, beside="over control")))
+    assert {"over control", "a", "b", "c"} <= set(shown) and not any(text.startswith(("+", "−")) for text in shown)
+
+
 def test_ladder_says_what_is_wrong():
     with pytest.raises(ValueError, match=r"no column 'psnr_db'; it has: rung, accuracy"):
         plots.ladder(RUNGS, value="psnr_db")
@@ -494,6 +500,15 @@ def test_trade_off_labels_each_point_without_overlap():
         assert not one.overlaps(other)
     with pytest.raises(ValueError, match="labels: 1"):
         plots.trade_off([1, 2], [1, 2], ["a"])
+
+
+def test_trade_off_draws_an_interval_at_every_point():
+    points = {"control": (26, 0.77)}
+    fig = rendered(plots.trade_off([25, 27], [0.80, 0.79], "ab", points=points, error=[0.01, 0.02, 0.03]))
+    ends = [np.array(path.vertices)[:, 1] for path in fig.axes[0].collections[0].get_paths()]
+    np.testing.assert_allclose(ends, [[79, 81], [77, 81], [74, 80]])
+    with pytest.raises(ValueError, match="points: 2, error: 1"):
+        plots.trade_off([25, 27], [0.80, 0.79], "ab", error=[0.01])
 
 
 def test_spectrum_finds_the_frequency_of_a_wave():

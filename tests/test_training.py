@@ -94,6 +94,27 @@ def test_resuming_gives_the_bits_of_an_uninterrupted_run(tmp_path, stop_in_epoch
     assert run.history.drop(columns="time_seconds").equals(whole_run.history.drop(columns="time_seconds"))
 
 
+def test_a_run_resumed_in_another_precision_names_both(tmp_path, monkeypatch):
+    settings, epochs_begun = SETTINGS | {"mixed_precision": True}, []
+
+    def interrupted(generator):
+        epochs_begun.append(1)
+        yield from batches(generator)
+        if len(epochs_begun) % 2 == 0:
+            raise KeyboardInterrupt
+
+    for computes_bfloat16 in (False, True):  # an epoch each
+        monkeypatch.setattr(training, "computes_bfloat16", lambda device, answer=computes_bfloat16: answer)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path, settings=settings, batches=interrupted)
+    assert fit(tmp_path, settings=settings)[1].info["precision"] == "float32, then bfloat16"
+
+
+def test_a_validation_that_gives_no_number_stops(tmp_path):
+    with pytest.raises(FloatingPointError, match="no number for loss in epoch 1"):
+        fit(tmp_path, validate=lambda model: {"loss": float("nan")})
+
+
 def test_a_finished_run_returns_at_once_with_its_weights(tmp_path, capsys):
     trained, _ = fit(tmp_path)
 
@@ -349,6 +370,19 @@ def test_pick_profile(tmp_path, capsys, asked, shipped, data_is_there, expected)
         capsys.readouterr()
     assert training.pick_profile(asked, tmp_path, data_is_there) == expected
     assert (expected in capsys.readouterr().out) == (asked == "auto")
+
+
+def test_of_several_processes_the_first_alone_says_the_profile(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert training.pick_profile("auto", tmp_path, data_is_there=True) == "quick" and not capsys.readouterr().out
+
+
+def test_other_settings_are_refused_where_a_summary_lies(tmp_path):
+    training.refuse_other_settings(tmp_path, {"seeds": (0,)})
+    training.write_info(tmp_path, {"finished": True, "settings": {"seeds": [0, 1], "batch_size": 4}, "data": {}})
+    training.refuse_other_settings(tmp_path, {"seeds": (0, 1), "batch_size": 4})
+    with pytest.raises(ValueError, match=r"other settings \(batch_size 4 -> None; seeds \[0, 1\] -> \[0\]\)"):
+        training.refuse_other_settings(tmp_path, {"seeds": [0]})
 
 
 def test_a_study_without_its_data_does_not_write_over_the_finished_run(tmp_path):
