@@ -38,7 +38,7 @@ STUDIES = {
 }  # fmt: skip
 STUDY_RUNS = NOTEBOOKS | STUDIES  # each notebook's folder in results/
 FURTHER_RUNS = {"task1_sr.ipynb": ("task1/longer",)}  # what it trains besides
-ENLARGEMENT = ("task1_sr.ipynb", "study_srgan_x4.ipynb", "study_resshuffle_x4.ipynb")  # tested on Set14, not CIFAR-10
+ENLARGEMENT = ("task1_sr.ipynb", "study_srgan_x4.ipynb", "study_resshuffle_x4.ipynb")  # tested on Set5 and Set14
 BUILDS_ON = {  # whose runs a notebook uses, and would train where they are missing
     "multi_learning.ipynb": ("task1_sr.ipynb", "task2_classify.ipynb"),
     "study_srgan_x4.ipynb": ("task2_classify.ipynb",), "study_colorization.ipynb": ("task2_classify.ipynb",),

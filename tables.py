@@ -39,20 +39,20 @@ ENGLISH = {
     "enlargement": "| ×2, PSNR (dB) / SSIM | {} |", "literature": "luma", "rgb": "RGB",
     "step": "**{points}** ({low} to {high})",
     "finding":
-        "**{verdict}.** On {data} ({num_test:,} test pictures), the jointly trained pair differs by {vision} points "
-        "(n = {seeds}; {lowest} to {highest} from seed to seed) from its control: the same classifier, trained alike "
-        "on shrunken pictures that nothing super-resolved. Shrinking to 16×16 takes accuracy from {clean} to "
-        "{degraded}; the pair brings it back to **{joint}**, {whole:.1f} points more, and {seen:.1f} of them the "
-        "control has as well. Super-resolution alone is worth {cascade} to a classifier that has never seen shrunken "
-        "pictures, and {frozen} to one that is trained on what it is given (frozen against control); training SRNet "
-        "together with it for {steps:,} steps changes that by {trained}. In brackets: paired 95 % intervals over the "
-        "test pictures. "
-        "\"Little\": less than a quarter of the whole way from degraded to joint.\n\n"
+        "**{verdict}.** On {data} ({num_test:,} test pictures), the jointly trained pair of SRNet and ClassifyNet "
+        "differs by {vision} points (n = {seeds}; {lowest} to {highest} from seed to seed) from its control: the same "
+        "classifier, trained alike on shrunken pictures enlarged by interpolation alone. Shrinking to 16×16 takes "
+        "accuracy from {clean} to {degraded}; the pair raises it to **{joint}**, by {whole:.1f} points, of which the "
+        "control alone gains {seen:.1f}. Super-resolution alone is worth {cascade} to a classifier that has never seen "
+        "shrunken pictures, and {frozen} to one that is trained on what it is given (frozen against control); training "
+        "SRNet together with it for {steps:,} steps changes that by {trained}. In brackets: paired 95 % intervals over "
+        "the test pictures. \"Little\": less than a quarter of the whole way from degraded to joint.\n\n"
         "At training seed 0, dropping the pixel loss changes joint training by {task_only}, a clean teacher's "
         "answers by {distilled}, and its features, with clean patches set into restored pictures, by {feature_loss}.",
     "weights of the pixel loss":
-        " Both losses are weighed 1 to 1 there, as in the seed document. Of the {num} weights of the pixel loss tried "
-        "(validation, training seed 0), λ = {best:g} is the most accurate: {best_accuracy:.2f} %, against "
+        " Here and above the pixel loss, unless it is dropped, is weighted by λ = {weight:g} and the label by "
+        "{label:g}. Of the {num} values of λ tried (validation, training seed 0), λ = {best:g} gives the highest "
+        "accuracy: {best_accuracy:.2f} %, against "
         "{joint_accuracy:.2f} % at λ = {weight:g} and {frozen_accuracy:.2f} % with SRNet left as it was; "
         "{num_valid:,} pictures cannot tell tenths of a point apart.",
     "elsewhere":
@@ -163,7 +163,7 @@ CHINESE = {
     "step": "**{points}**（{low} 至 {high}）",
     "finding":
         "**{verdict}。**在 {data}（{num_test:,} 张测试图）上，联合训练的两个网络与对照相差 {vision}个百分点"
-        "（n = {seeds}；各种子间 {lowest} 至 {highest}）。对照即同一个分类器，在未经超分辨率的缩小图片上同样训练。"
+        "（n = {seeds}；各训练种子间 {lowest} 至 {highest}）。对照即同一个分类器，在未经超分辨率的缩小图片上同样训练。"
         "缩到 16×16 使准确率从 {clean} 降到 {degraded}；这两个网络使它回到 **{joint}**，高出 {whole:.1f} 个百分点，"
         "其中 {seen:.1f} 个对照也有。只加超分辨率，对从未见过缩小图片的分类器值 {cascade}；"
         "对在所给图片上训练过的分类器值 {frozen}（冻结对对照）；再让 SRNet 与它一起训练 {steps:,} 步，变化 {trained}。"
@@ -171,7 +171,8 @@ CHINESE = {
         "训练种子 0 下，联合训练去掉像素损失，变化 {task_only}；加上清晰图教师的软标签，变化 {distilled}；"
         "加上教师的特征、并在复原图中嵌入清晰的小块，变化 {feature_loss}。",
     "weights of the pixel loss":
-        "那里两项损失的权重与种子文档相同，为 1 比 1。试过的 {num} 个像素损失权重中（验证图片，训练种子 0），"
+        "以上各处，除去掉像素损失者外，像素损失的权重 λ = {weight:g}，标签的权重为 {label:g}。"
+        "试过的 {num} 个 λ 中（验证图片，训练种子 0），"
         "λ = {best:g} 准确率最高：{best_accuracy:.2f} %，λ = {weight:g} 时为 {joint_accuracy:.2f} %，"
         "SRNet 保持原样时为 {frozen_accuracy:.2f} %；{num_valid:,} 张图片分辨不出十分之几个百分点。",
     "elsewhere":
@@ -180,7 +181,7 @@ CHINESE = {
         "均为各退化的平均，每种 {num_test:,} 张图片，训练种子 0。",
     "carries over": {
         "helps": "**换一种退化，增益仍在。**", "neither": "",
-        "harms": "**分类器适应之后，换一种退化，增益变为损失。**",
+        "harms": "**分类器适应之后，换一种退化，增益变为倒退。**",
     },
     "ladder figure": "![退化下限与清晰上限之间各级的准确率](results/multi/ladder.png)",
     "stages figure": "![六张测试图在各级分类器眼中的样子，以及它的回答](results/multi/stages.jpg)",
@@ -300,6 +301,7 @@ def finding(study: dict, language: str = "en") -> str:
         best, weight = max(tried, key=tried.get), study["settings"]["lambda_sr"]
         text += words["weights of the pixel loss"].format(
             num=len(tried), best=best, best_accuracy=tried[best], weight=weight, joint_accuracy=tried[weight],
+            label=study["settings"]["lambda_cls"],
             frozen_accuracy=100 * study["sweep"]["frozen"]["accuracy"], num_valid=study["settings"]["num_valid"],
         )  # fmt: skip
     if study.get("elsewhere_gains"):

@@ -434,7 +434,8 @@ def fit(
     restart_on_change  a folder that holds a run with other settings or data: begin again (True) or raise (False).
     report    report(model, history): called after each epoch by the first process, to leave pictures behind.
 
-    Raises FloatingPointError when the loss is not finite; the last good checkpoint stays.
+    Raises FloatingPointError when the loss is not finite, or validation gives no number for `best`; the last good
+    checkpoint stays.
     """
     finished = _finished_run(model, folder, settings, data, restart_on_change)
     if finished:
@@ -571,8 +572,8 @@ class _RunInProgress:
             if (self.folder / "checkpoint.pth").exists():
                 self._resume()
                 now = self.info["precision"]  # this machine may compute in another one than that of the last spell
-                spells = stored.get("precision", now).split(", then ")
-                self.info["precision"] = ", then ".join(spells if spells[-1] == now else [*spells, now])
+                spells = stored.get("precision", now).split(" → ")
+                self.info["precision"] = " → ".join(spells if spells[-1] == now else [*spells, now])
             write_info(self.folder, self.info)
             self.resources = resources.pop_all()
         self.started = time.perf_counter()
@@ -611,14 +612,15 @@ class _RunInProgress:
         if self.step % 20 == 0 or self.step == self.steps_per_epoch:
             loss = self.sums["loss"].item() / self.step
             if not math.isfinite(loss):
-                self.bar.close()
-                last = f"The checkpoint of epoch {self.epoch} is kept in {self.folder}."
-                raise FloatingPointError(
-                    f"The training loss is not finite in epoch {self.epoch + 1}. "
-                    f"{last if self.epoch else 'Nothing was saved yet.'} Lower learning_rate or set clip_norm."
-                )
+                self._stop(f"The training loss is not finite in epoch {self.epoch + 1}.", self.epoch)
             self.bar.set_postfix_str(f"epoch {self.epoch + 1}/{self.num_epochs}, loss {loss:.4f}")
         self.bar.update()
+
+    def _stop(self, reason: str, last_epoch: int) -> None:
+        self.bar.close()
+        kept = f"The checkpoint of epoch {last_epoch} is kept in {self.folder}."
+        kept = kept if last_epoch else "Nothing was saved yet."
+        raise FloatingPointError(f"{reason} {kept} Lower learning_rate or set clip_norm.")
 
     def finish(self, model: nn.Module) -> Run:
         """The chosen epoch's weights in `model`, and the last lines of run.json."""
@@ -657,7 +659,7 @@ class _RunInProgress:
         )
         value, best_value = self.rows[-1][f"{self.best[0]}_valid"], self.best_value
         if math.isnan(value):
-            raise FloatingPointError(f"Validation gave no number for {self.best[0]} in epoch {self.epoch}.")
+            self._stop(f"Validation gave no number for {self.best[0]} in epoch {self.epoch}.", self.epoch - 1)
         if best_value is None or (value > best_value if self.best[1] == "max" else value < best_value):
             self.best_value, weights = value, self.judged.state_dict()
             if self.settings.get("half_weights"):

@@ -107,11 +107,11 @@ def test_a_run_resumed_in_another_precision_names_both(tmp_path, monkeypatch):
         monkeypatch.setattr(training, "computes_bfloat16", lambda device, answer=computes_bfloat16: answer)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path, settings=settings, batches=interrupted)
-    assert fit(tmp_path, settings=settings)[1].info["precision"] == "float32, then bfloat16"
+    assert fit(tmp_path, settings=settings)[1].info["precision"] == "float32 → bfloat16"
 
 
 def test_a_validation_that_gives_no_number_stops(tmp_path):
-    with pytest.raises(FloatingPointError, match="no number for loss in epoch 1"):
+    with pytest.raises(FloatingPointError, match=r"no number for loss in epoch 1\. Nothing was saved yet\. Lower"):
         fit(tmp_path, validate=lambda model: {"loss": float("nan")})
 
 
