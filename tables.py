@@ -500,11 +500,12 @@ def section(language: str, results: Path = ROOT / "results") -> str:
     runs = {part: [json.loads(path.read_text(encoding="utf-8")) for path in Path(results).glob(pattern)]
             for part, pattern in patterns.items()}  # fmt: skip
     minutes = {part: sum(run["time_seconds"] for run in part_runs) / 60 for part, part_runs in runs.items()}
-    path = Path(results) / "task1" / "longer" / "run.json"
-    second = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"finished": False}
-    longer = words["longer"].format(
-        steps=num_steps(second), precision=second["precision"], minutes=second["time_seconds"] / 60
-    ) if second["finished"] else ""  # fmt: skip
+    longer = ""
+    if any(row["method"] == "srnet_longer" for row in sr["summary"]):
+        second = json.loads((Path(results) / "task1" / "longer" / "run.json").read_text(encoding="utf-8"))
+        longer = words["longer"].format(
+            steps=num_steps(second), precision=second["precision"], minutes=second["time_seconds"] / 60
+        )
     note = words["note on enlargement"].format(
         data=sr["data"]["name"], steps=num_steps(sr), precision=sr["precision"], offset=set14_offset(sr, PUBLISHED),
         longer=longer,
