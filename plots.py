@@ -345,7 +345,7 @@ def _baselines(ax, values: Mapping[str, float], points: float) -> None:
             push = max(0, 28 / points - (at[i + 1] - at[i])) / 2
             at[i : i + 2] += -push, push
     for (name, value), y in zip(values.items(), at, strict=True):
-        number = f"{value:.3f}" if abs(value) < 1.5 else f"{value:.2f}"
+        number = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1.5 else f"{value:.2f}"
         ax.annotate(f"{name_of(name)}\n{number}", (1, y), (5, 0), "axes fraction", "offset points",
                     va="center", fontsize=9, linespacing=1.05, color=MUTED)
 

@@ -371,6 +371,13 @@ def test_kept_answers_are_those_of_the_run_beside_them(task, untrained):
     assert {folder: training.read_tensors(folder / "test.pth")["key"][0] for folder in wanted} == wanted
 
 
+def test_colorization_keeps_the_scores_of_its_committed_weights():
+    results, order = ROOT / "results", ["mse", "perceptual", "regularised", "fast", "slow", "unet", ".", "../task2"]
+    kept = training.read_tensors(results / "colorization" / "test.pth")
+    weights = [training.file_fingerprint(results / "colorization" / name / "model.pth") for name in order]
+    assert kept["key"][0] == weights and len(kept["named"]["chroma"]) == 9_894
+
+
 @pytest.fixture(scope="module")
 def smoke_folder(tmp_path_factory) -> Path:
     """An empty data folder, and results that hold the study's runs, as a fresh clone does."""

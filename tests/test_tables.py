@@ -136,7 +136,7 @@ def joint_run(by_seed=((0.25, 0.75), (-2.5, -3.25))):
     differences = {"accuracy": {"difference": 0.5, "low": -0.25, "high": 1.25, "by_seed": by_seed[0]},
                    "psnr_db": {"difference": -2.876, "low": -2.95, "high": -2.75, "by_seed": by_seed[1]}}  # fmt: skip
     settings = {"sigma": 0.1, "hole": 8, "seeds": [0, 1][: len(by_seed[0])], "num_epochs": 8, "steps_per_epoch": 175,
-                "batch_size": 100, "lambda_restore": 0.1}  # fmt: skip
+                "batch_size": 100, "lambda_restore": 0.1, "num_valid": 5_000}  # fmt: skip
     return {"summary": summary, "differences": differences, "settings": settings, "test_data": "CIFAR-10",
             "num_test": 10_000, "precision": ["bfloat16", "float32"][: len(by_seed[0])]}  # fmt: skip
 
@@ -153,6 +153,7 @@ def test_joint_restoration_by_hand(language):
     assert 0 < text.index(words["neither"]) < text.index(words["harms"])  # accuracy first
     assert "+0.25, +0.75" in text and "**−2.88**" in text and "λ = 0.1" in text
     assert " 2 " in text and "λ = 10 " in text and "25.00 dB" in text and "74.5 %" in text and "74.0 %" in text
+    assert "±1.2" in text  # 1.96 √(0.74 · 0.26 / 5000)
     assert rows[2].endswith(" | – | 16.00 | 11.00 | 18.00 |") and rows[3].endswith(" | 75.00 | – | – | – |")
     assert rows[5].endswith(" | 75.50 | 23.13 | 18.13 | 25.13 |")
     assert rows[-2].endswith(" | 92.1 | 28.5 | – | – |") and rows[-1].endswith(" | 93.8 | 30.2 | – | – |")
@@ -183,12 +184,15 @@ def test_one_seed_is_not_listed():
 def test_colorization_by_hand(language):
     methods = {"grey": 24.25, "mse": 23.0, "perceptual": 24.5, "regularised": 24.0, "fast": 25.0, "slow": 10.0,
                "unet": 26.0, "chroma": 26.126, "truth": None}  # fmt: skip
-    summary = [{"method": method, "PSNR (dB)": psnr_db, "SSIM": 0.9, "chroma error": 15.26, "accuracy (%)": 83.0 + k}
+    pooled = dict.fromkeys(methods, 20.0) | {"grey": 22.12, "slow": 22.2}
+    summary = [{"method": method, "PSNR (dB)": psnr_db, "pooled PSNR (dB)": pooled[method], "SSIM": 0.9,
+                "chroma error": 15.26, "accuracy (%)": 83.0 + k}
                for k, (method, psnr_db) in enumerate(methods.items())]  # fmt: skip
     run = {"summary": summary, "num_test": 9_894, "test_data": "CIFAR-10", "data": {"features": "ClassifyNet, phi"},
            "settings": {"num_epochs": 10, "steps_per_epoch": 80}}  # fmt: skip
     text, table, note = tables.colorization(run, language).split("\n\n")
     assert " 2 " in text and "24.25 dB" in text and "**26.13 dB**" in text and "**90.0 %**" in text
+    assert " 1 " in text and "22.12 dB" in text
     rows = table.splitlines()
     assert len(rows) == 2 + len(methods) and rows[2].endswith(" | 24.25 | 0.9000 | 15.3 | 83.0 |")
     assert rows[-1].endswith(" | – | 0.9000 | 15.3 | 91.0 |")
