@@ -89,10 +89,10 @@ ENGLISH = {
         "SRGAN, whose feature loss read {features}; {resshuffle:.0f} for ResShuffle). Border of 4 pixels shaved; NIQE "
         "against the training photographs, lower is better, and rough on pictures as small as Set5's. The rows differ "
         "in recipe as well as in network: SRResNet took {srresnet_steps:,} steps of Adam on squared differences, "
-        "ResShuffle {resshuffle_steps:,} of Muon on absolute ones. A higher PSNR is not a better SRGAN: its published "
-        "second stage gives up more of it than ours, which is shorter. NIQE takes speckle for detail, so a low one "
-        "does not make a picture better. Set14's grey picture lifts its column here too, by {offset:.2f} dB. DIV2K's "
-        "validation part, on which seed 003 reports 27.58 dB, was not at hand.",
+        "ResShuffle {resshuffle_steps:,} of Muon on absolute ones. A higher PSNR does not make a better "
+        "SRGAN: the paper's second stage is longer, and gives up more PSNR than ours. NIQE takes speckle for detail, "
+        "so a low one does not make a picture better. Set14's grey picture lifts its column here too, by "
+        "{offset:.2f} dB. DIV2K's validation part, on which seed 003 reports 27.58 dB, was not at hand.",
     "helps": "helps", "harms": "harms", "neither": "does not measurably change",
     "joint restoration":
         "**One network for two tasks: restoring {accuracy} classifying, and classifying {psnr_db} restoring** (seed "
@@ -101,9 +101,10 @@ ENGLISH = {
         "{points} points and PSNR by {decibels} dB, against a network for each task. In brackets: paired 95 % "
         "intervals over the test pictures, which do not cover the training seed.",
     "sweep":
-        " **That is at the seed's λ.** Of the {num} weights tried (validation, seed 0), λ = {best:g} restores best: "
+        " **That is at λ = {weight:g}, as the seed writes it**; its pictures lie in [−1, 1], where it weighs twice as "
+        "much. Of the {num} weights tried (validation, seed 0), λ = {best:g} restores best: "
         "{psnr_db:.2f} dB and {accuracy:.1f} % by one network, against {restore:.2f} dB and {classify:.1f} % by one "
-        "for each task; these accuracies are known to ±{doubt:.1f} points.",
+        "for each task; each accuracy is known to ±{doubt:.1f} points, the training seed apart.",
     "amount": "**{difference}** ({low} to {high}{seeds})", "by seed": "; seed by seed {gains}",
     "arms": "| noise and a hole | accuracy (%) | PSNR (dB) | in the hole (dB) | noise alone, PSNR (dB) |",
     "untouched": "as damaged", "classify": "classification alone", "restore": "restoration alone",
@@ -116,7 +117,7 @@ ENGLISH = {
         "seed document states neither noise nor hole.",
     "colorization":
         "**Colour from grey:** {better} of the five runs after seed 004 reach the {grey:.2f} dB of a grey copy (by the "
-        "error pooled over all pictures {pooled} of five, its {grey_pooled:.2f} dB); painting chroma alone, by our "
+        "error pooled over all pictures, where grey has {grey_pooled:.2f} dB: {pooled}); painting chroma alone, by our "
         "recipe, reaches **{ours:.2f} dB**. The classifier names {named_grey:.1f} % of the grey pictures, and "
         "**{named_ours:.1f} %** of those painted so.",
     "colours": "| colour from grey | PSNR (dB) | SSIM | chroma error | accuracy (%) |",
@@ -124,10 +125,10 @@ ENGLISH = {
     "fast": "4: rate 10⁻³", "slow": "6: rate 10⁻⁵", "unet": "three colours, our recipe",
     "chroma": "chroma alone, our recipe", "coloured": "true colours",
     "note on colours":
-        "The {num_test:,} test pictures of {data} that have colour; one run of {steps:,} steps a row, far fewer than "
-        "the seed's 50 epochs, 1 to 6 after seed 004 (perceptual loss: {features}). RGB, whole picture, mean over "
-        "pictures; chroma error in CIELAB, without lightness; accuracy of the clean classifier, which has seen true "
-        "colours only.",
+        "The {num_test:,} test pictures of {data} that have colour; one run of {steps:,} steps a row ({epochs} short "
+        "epochs; the seed trains for 50 whole ones), 1 to 6 after seed 004 (perceptual loss: {features}). RGB, whole "
+        "picture, mean over pictures; chroma error in CIELAB, without lightness; accuracy of the clean classifier, "
+        "which has seen true colours only.",
     "kills": "training killed at a random moment, resumed to the same bits",
     "damaged files": "a byte changed or the end cut off in a file of a run: an error in a sentence, or the very run",
     "full disk": "the disk fills up while saving: the last checkpoint survives",
@@ -168,16 +169,17 @@ CHINESE = {
     "enlargement": "| ×2，PSNR (dB) / SSIM | {} |", "literature": "亮度", "rgb": "RGB",
     "step": "**{points}**（{low} 至 {high}）",
     "finding":
-        "**{verdict}。**在 {data}（{num_test:,} 张测试图）上，联合训练的两个网络与对照相差 {vision}个百分点"
-        "（n = {seeds}；各训练种子间 {lowest} 至 {highest}）。对照即同一个分类器，在未经超分辨率的缩小图片上同样训练。"
-        "缩到 16×16 使准确率从 {clean} 降到 {degraded}；这两个网络使它回到 **{joint}**，高出 {whole:.1f} 个百分点，"
-        "其中 {seen:.1f} 个对照也有。只加超分辨率，对从未见过缩小图片的分类器值 {cascade}；"
+        "**{verdict}。**在 {data}（{num_test:,} 张测试图）上，联合训练的 SRNet 与 ClassifyNet 与对照相差 {vision}"
+        "个百分点（n = {seeds}；各训练种子间 {lowest} 至 {highest}）。"
+        "对照即同一个分类器，在只经插值放大的缩小图片上同样训练。"
+        "缩到 16×16 使准确率从 {clean} 降到 {degraded}；这两个网络使它升至 **{joint}**，提高 {whole:.1f} 个百分点，"
+        "其中 {seen:.1f} 个单靠对照就能得到。只加超分辨率，对从未见过缩小图片的分类器值 {cascade}；"
         "对在所给图片上训练过的分类器值 {frozen}（冻结对对照）；再让 SRNet 与它一起训练 {steps:,} 步，变化 {trained}。"
         "括号内为测试图片上的配对 95 % 区间。“作用很小”指不到从退化到联合全程的四分之一。\n\n"
         "训练种子 0 下，联合训练去掉像素损失，变化 {task_only}；加上清晰图教师的软标签，变化 {distilled}；"
         "加上教师的特征、并在复原图中嵌入清晰的小块，变化 {feature_loss}。",
     "weights of the pixel loss":
-        "以上各处，除去掉像素损失者外，像素损失的权重 λ = {weight:g}，标签的权重为 {label:g}。"
+        "以上各处，像素损失的权重为 λ = {weight:g}（去掉它的一组除外），标签的权重为 {label:g}。"
         "试过的 {num} 个 λ 中（验证图片，训练种子 0），"
         "λ = {best:g} 准确率最高：{best_accuracy:.2f} %，λ = {weight:g} 时为 {joint_accuracy:.2f} %，"
         "SRNet 保持原样时为 {frozen_accuracy:.2f} %；{num_valid:,} 张图片分辨不出十分之几个百分点。",
@@ -187,7 +189,7 @@ CHINESE = {
         "均为各退化的平均，每种 {num_test:,} 张图片，训练种子 0。",
     "carries over": {
         "helps": "**换一种退化，增益仍在。**", "neither": "",
-        "harms": "**分类器适应之后，换一种退化，增益变为倒退。**",
+        "harms": "**分类器适应之后，换一种退化，增益反而成了下降。**",
     },
     "ladder figure": "![退化下限与清晰上限之间各级的准确率](results/multi/ladder.png)",
     "stages figure": "![六张测试图在各级分类器眼中的样子，以及它的回答](results/multi/stages.jpg)",
@@ -210,7 +212,7 @@ CHINESE = {
         "其特征损失取自 {features}；ResShuffle {resshuffle:.0f} 分钟）。裁去 4 像素边框；"
         "NIQE 以训练照片为准，越低越好，在 Set5 这样的小图上较粗略。各行不仅网络不同，方案也不同："
         "SRResNet 用 Adam 以平方差训练 {srresnet_steps:,} 步，ResShuffle 用 Muon 以绝对差训练 {resshuffle_steps:,} 步。"
-        "PSNR 更高并不是更好的 SRGAN：已发表的第二阶段比我们较短的这一段放弃得更多。NIQE 会把杂点当作细节，"
+        "PSNR 更高不等于 SRGAN 更好：论文的第二阶段更长，放弃的 PSNR 也更多。NIQE 会把杂点当作细节，"
         "因此数值低不等于图片更好。种子文档 003 报告 27.58 dB 所用的 DIV2K 验证部分不在手边。"
         "Set14 的灰度图在这里同样使该列偏高 {offset:.2f} dB。",
     "helps": "有帮助", "harms": "有害", "neither": "看不出作用",
@@ -220,9 +222,10 @@ CHINESE = {
         "共用一个特征提取器（L1 权重 λ = {weight}）使准确率变化 {points}个百分点，PSNR 变化 {decibels} dB。"
         "括号内为测试图片上的配对 95 % 区间，不含训练种子的变动。",
     "sweep":
-        "**这是种子文档的 λ 下的结果。**试过的 {num} 个权重中（验证图片，种子 0），λ = {best:g} 修复得最好："
+        "**这是 λ = {weight:g}（种子文档所写的数值）下的结果**；其图片取值于 [−1, 1]，同一 λ 的作用是这里的两倍。"
+        "试过的 {num} 个权重中（验证图片，种子 0），λ = {best:g} 修复得最好："
         "一个网络兼得 {psnr_db:.2f} dB 与 {accuracy:.1f} %，各用一个网络则为 {restore:.2f} dB 与 {classify:.1f} %；"
-        "这些准确率的误差为 ±{doubt:.1f} 个百分点。",
+        "每个准确率的 95 % 区间为 ±{doubt:.1f} 个百分点，不含训练种子的变动。",
     "amount": "**{difference}**（{low} 至 {high}{seeds}）", "by seed": "；各种子 {gains}",
     "arms": "| 噪声加空洞 | 准确率（%） | PSNR (dB) | 洞内 (dB) | 仅噪声，PSNR (dB) |",
     "untouched": "损坏后原样", "classify": "只分类", "restore": "只修复",
@@ -234,7 +237,7 @@ CHINESE = {
         "舍入会放大，两者的差别只是偶然。种子文档没有说明噪声与空洞的大小。",
     "colorization":
         "**由灰度上色：**依种子文档 004 的五次运行中，达到灰度原样的 {grey:.2f} dB 的有 {better} 次"
-        "（若合并全部图片的误差，则达到其 {grey_pooled:.2f} dB 的有 {pooled} 次）；"
+        "（若按全部图片合并的误差计，灰度原样为 {grey_pooled:.2f} dB，达到的有 {pooled} 次）；"
         "按本项目方案只画色度，达到 **{ours:.2f} dB**。分类器认对灰度图的 {named_grey:.1f} %，"
         "这样上色之后认对 **{named_ours:.1f} %**。",
     "colours": "| 由灰度上色 | PSNR (dB) | SSIM | 色度误差 | 准确率（%） |",
@@ -242,7 +245,8 @@ CHINESE = {
     "fast": "4：学习率 10⁻³", "slow": "6：学习率 10⁻⁵", "unet": "画三种颜色，本项目方案",
     "chroma": "只画色度，本项目方案", "coloured": "真实颜色",
     "note on colours":
-        "{data} 测试集中有颜色的 {num_test:,} 张；每行一次运行，{steps:,} 步，远少于种子文档的 50 个 epoch，"
+        "{data} 测试集中有颜色的 {num_test:,} 张；每行一次运行，{steps:,} 步"
+        "（{epochs} 个短 epoch；种子文档为 50 个完整 epoch），"
         "1 至 6 依种子文档 004"
         "（感知损失取自 {features}）。RGB，整幅，逐图平均；色度误差在 CIELAB 中计算，不含明度；"
         "准确率由只见过真实颜色的分类器测得。",
@@ -449,7 +453,7 @@ def joint_restoration(run: dict, language: str, tried: dict[float | str, dict]) 
     text += words["sweep"].format(
         num=len(joint), best=best, psnr_db=joint[best]["psnr_db_valid"], accuracy=100 * joint[best]["accuracy_valid"],
         restore=tried["restore"]["psnr_db_valid"], classify=100 * (p := tried["classify"]["accuracy_valid"]),
-        doubt=196 * (p * (1 - p) / settings["num_valid"]) ** 0.5,
+        weight=settings["lambda_restore"], doubt=196 * (p * (1 - p) / settings["num_valid"]) ** 0.5,
     )  # fmt: skip
     rows = {(row["damage"], row["arm"]): row for row in run["summary"]}
 
@@ -491,7 +495,7 @@ def colorization(run: dict, language: str) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     note = words["note on colours"].format(
         num_test=run["num_test"], data=run["test_data"], features=run["data"]["features"].split(",")[0],
-        steps=num_steps(run),
+        steps=num_steps(run), epochs=run["settings"]["num_epochs"],
     )  # fmt: skip
     return "\n\n".join([text, "\n".join(lines), note])
 
