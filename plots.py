@@ -28,7 +28,7 @@ GOOD, BAD, MARK = "#00795C", "#B8400A", "#FFC20A"
 # Hues that colour-blind readers tell apart (Okabe and Ito 2008; Tol 2021) for networks, greys for references.
 COLORS = {
     "truth": "#1A1A1A", "clean": "#5A5F66", "degraded": "#B3A68F", "nearest": "#B9BFC6", "bicubic": "#7A828B",
-    "srnet": "#0072B2", "srnet_longer": "#332288", "cascade": "#56B4E9", "control": "#CC79A7",
+    "srnet": "#0072B2", "cascade": "#56B4E9", "control": "#CC79A7",
     "frozen": "#00875F", "joint": "#D55E00", "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F",
     "train": "#8FB3DA", "valid": "#1B4B8A",
     "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733", "single": "#44AA99",
@@ -37,8 +37,7 @@ COLORS = {
     "chroma": "#6A51A3", "unet": "#5C3A1E", "grey": "#A9A9A9", "seed_run": "#A6761D",
 }
 NAMES = {
-    "srnet": "SRNet", "srnet, self-ensemble": "SRNet, self-ensemble", "srnet_longer": "SRNet, trained longer",
-    "srnet_longer, self-ensemble": "SRNet, trained longer, self-ensemble", "srresnet": "SRResNet", "srgan": "SRGAN",
+    "srnet": "SRNet", "srnet, self-ensemble": "SRNet, self-ensemble", "srresnet": "SRResNet", "srgan": "SRGAN",
     "resshuffle": "ResShuffle", "unet": "RGB, our recipe",
     "mse": "1: MSE", "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2", "fast": "4: rate 1e-3",
     "slow": "6: rate 1e-5", "chroma": "Chroma, our recipe",

@@ -32,8 +32,7 @@ ENGLISH = {
     "frozen": "frozen", "joint": "joint", "task_only": "task only", "distilled": "distilled (ours)",
     "feature_loss": "feature loss (after SR4IR)",
     "nearest": "nearest", "bicubic": "bicubic", "srnet": "SRNet",
-    "srnet_longer": "SRNet, trained longer", "self-ensemble": "{}, averaged over 8 flips and turns",
-    "seed": "seed document",
+    "srnet, self-ensemble": "SRNet, averaged over 8 flips and turns", "seed": "seed document",
     "yes": "Yes", "little": "Yes, but little", "unclear": "Not measurably", "no": "No, it harms",
     "ladder": "| rung | accuracy (%) | n | lowest to highest | PSNR (dB) | SSIM | seed document (%) |",
     "enlargement": "| ×2, PSNR (dB) / SSIM | {} |", "literature": "luma", "rgb": "RGB",
@@ -149,21 +148,18 @@ ENGLISH = {
         "{accuracy:.2f} % on shrunken pictures by the pretrained classifier, adapted behind the pretrained SRNet,",
     "note on enlargement":
         "Super-resolution: SRNet (2.7 M) trained on {data} for {steps:,} steps in {precision}, one run, from which the "
-        "ladder starts{longer}. In italics, published figures. Luma: border of 2 pixels shaved; RGB: whole picture, "
+        "ladder starts. In italics, published figures. Luma: border of 2 pixels shaved; RGB: whole picture, "
         "SSIM with zero-padded windows, the protocol that fits the "
         "seed document's figures. One of Set14's pictures is stored in grey and read here as RGB before luma is taken, "
         "which is why our bicubic row stands {offset:.2f} dB above the published one on Set14; our other rows gain as "
         "much there.",
-    "longer":
-        "; *trained longer*: from its weights for {steps:,} steps more in {precision}, {minutes:.0f} minutes, planned "
-        "after the first run's test figures were known",
 }  # fmt: skip
 CHINESE = {
     "clean": "清晰（上限）", "degraded": "退化（下限）", "cascade": "级联", "control": "**对照**", "frozen": "冻结",
     "joint": "联合", "task_only": "仅任务损失", "distilled": "蒸馏（本项目）",
     "feature_loss": "特征损失（仿 SR4IR）",
     "nearest": "最近邻", "bicubic": "双三次", "srnet": "SRNet", "seed": "种子文档",
-    "srnet_longer": "SRNet，训练更久", "self-ensemble": "{}，八种翻转旋转取平均",
+    "srnet, self-ensemble": "SRNet，八种翻转旋转取平均",
     "yes": "能", "little": "能，但作用很小", "unclear": "看不出作用", "no": "不能，反而有害",
     "ladder": "| 阶梯 | 准确率（%） | n | 最低至最高 | PSNR (dB) | SSIM | 种子文档（%） |",
     "enlargement": "| ×2，PSNR (dB) / SSIM | {} |", "literature": "亮度", "rgb": "RGB",
@@ -268,13 +264,10 @@ CHINESE = {
     "epochs, shrunken":
         "缩小的图 {accuracy:.2f} %（预训练的分类器，在预训练的 SRNet 之后适应）",
     "note on enlargement":
-        "超分辨率：SRNet（2.7 M）在 {data} 上以 {precision} 训练 {steps:,} 步，一次运行，阶梯由它开始{longer}。"
+        "超分辨率：SRNet（2.7 M）在 {data} 上以 {precision} 训练 {steps:,} 步，一次运行，阶梯由它开始。"
         "斜体为已发表的数字。亮度：裁去 2 像素边框；"
         "RGB：整幅，SSIM 窗口以零填充，与种子文档的数字相符的协议。Set14 中有一张以灰度存储，这里先读成 RGB 再取亮度，"
         "因此在 Set14 上我们的双三次一行比已发表的高 {offset:.2f} dB；我们的其他各行在那里也同样偏高。",
-    "longer":
-        "；“训练更久”：从它的权重起再以 {precision} 训练 {steps:,} 步，用时 {minutes:.0f} 分钟，"
-        "在已知第一次运行的测试数字之后才安排",
 }  # fmt: skip
 WORDS = {"en": ENGLISH, "zh": CHINESE}
 
@@ -375,9 +368,7 @@ def enlargement(run: dict, language: str) -> str:
     for method in dict.fromkeys(row["method"] for row in run["summary"]):
         cells = [scores[(*column, method)] for column in columns]
         cells = [f"{cell['psnr_db']:.2f} / {cell['ssim']:.4f}" for cell in cells]
-        network, averaged = method.removesuffix(", self-ensemble"), method.endswith(", self-ensemble")
-        name = words["self-ensemble"].format(words[network]) if averaged else words[network]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
+        rows.append(f"| {words[method]} | {' | '.join(cells)} |")
     for name, (set5, set5_ssim, set14, set14_ssim) in PUBLISHED.items():
         rows.append(f"| *{name}* | *{set5:.2f} / {set5_ssim:.4f}* | *{set14:.2f} / {set14_ssim:.4f}* | – |")
     rows.append(f"| {words['seed']} | – | – | {SEED_000['psnr_db']:.2f} / {SEED_000['ssim']:.4f} |")
@@ -519,15 +510,8 @@ def section(language: str, results: Path = ROOT / "results") -> str:
     runs = {part: [json.loads(path.read_text(encoding="utf-8")) for path in Path(results).glob(pattern)]
             for part, pattern in patterns.items()}  # fmt: skip
     minutes = {part: sum(run["time_seconds"] for run in part_runs) / 60 for part, part_runs in runs.items()}
-    longer = ""
-    if any(row["method"] == "srnet_longer" for row in sr["summary"]):
-        second = json.loads((Path(results) / "task1" / "longer" / "run.json").read_text(encoding="utf-8"))
-        longer = words["longer"].format(
-            steps=num_steps(second), precision=second["precision"], minutes=second["time_seconds"] / 60
-        )
     note = words["note on enlargement"].format(
         data=sr["data"]["name"], steps=num_steps(sr), precision=sr["precision"], offset=set14_offset(sr, PUBLISHED),
-        longer=longer,
     )
     parts += [enlargement(sr, language), note]
     srgan, resshuffle = (read(task, results) for task in ("srgan_x4", "resshuffle_x4"))
