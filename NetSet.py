@@ -682,11 +682,14 @@ def count_parameters(model: nn.Module, trainable_only: bool = False) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
 
 
-def count_operations(loss: Callable[[], Tensor]) -> int:
+def count_operations(loss: Callable[[], Tensor], backward: bool = True) -> int:
     """Operations of one training step whose loss is `loss()`: forward, and backward through what is trained.
 
-    Two for each multiply-add of convolutions and matrix products, by torch's counter. Leaves gradients behind.
+    backward: False counts the way forward alone. Two for each multiply-add of convolutions and matrix products, by
+    torch's counter. Leaves gradients behind.
     """
     with FlopCounterMode(display=False) as counter:
-        loss().backward()
+        total = loss()
+        if backward:
+            total.backward()
     return counter.get_total_flops()

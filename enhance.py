@@ -23,8 +23,8 @@ import metrics
 import NetSet
 import training
 
-MODELS = {  # name: its network, and the run that trained it
-    "srnet_x2": (NetSet.SRNet, "task1"),
+MODELS = {  # name: its network, and the run that trained it, or several, of which the first that is there counts
+    "srnet_x2": (NetSet.SRNet, "task1/longer", "task1"),
     "srresnet_x4": (NetSet.SRResNet, "srgan_x4/srresnet"),
     "srgan_x4": (NetSet.SRResNet, "srgan_x4"),
     "resshuffle_x4": (NetSet.ResShuffle, "resshuffle_x4"),
@@ -45,11 +45,12 @@ def load(name: str, results_root: str | Path = Path(__file__).parent / "results"
     """
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}: choose one of {', '.join(MODELS)}.")
-    network, task = MODELS[name]
-    run = training.read_run(Path(results_root) / task)
-    if run is None or not run.has_weights:
-        notebook = NOTEBOOKS[task.split("/")[0]]
-        raise FileNotFoundError(f"{Path(results_root) / task} holds no trained network: run {notebook} first.")
+    network, *tasks = MODELS[name]
+    found = (training.read_run(Path(results_root) / task) for task in tasks)
+    run = next((run for run in found if run and run.has_weights), None)
+    if run is None:
+        notebook = NOTEBOOKS[tasks[-1].split("/")[0]]
+        raise FileNotFoundError(f"{Path(results_root) / tasks[-1]} holds no trained network: run {notebook} first.")
     model = run.load(network.from_settings(run.info["settings"]))
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 

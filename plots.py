@@ -28,20 +28,22 @@ GOOD, BAD, MARK = "#00795C", "#B8400A", "#FFC20A"
 # Hues that colour-blind readers tell apart (Okabe and Ito 2008; Tol 2021) for networks, greys for references.
 COLORS = {
     "truth": "#1A1A1A", "clean": "#5A5F66", "degraded": "#B3A68F", "nearest": "#B9BFC6", "bicubic": "#7A828B",
-    "srnet": "#0072B2", "cascade": "#56B4E9", "control": "#CC79A7",
+    "srnet": "#0072B2", "srnet_longer": "#332288", "cascade": "#56B4E9", "control": "#CC79A7",
     "frozen": "#00875F", "joint": "#D55E00", "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F",
     "train": "#8FB3DA", "valid": "#1B4B8A",
     "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733", "single": "#44AA99",
     "mse": "#56B4E9", "perceptual": "#CC79A7", "regularised": "#00875F", "fast": "#D55E00", "slow": "#E6A400",
     "classify": "#44AA99", "restore": "#56B4E9", "separate": "#E6A400",
-    "chroma": "#6A51A3", "unet": "#5C3A1E", "grey": "#A9A9A9", "seed_run": "#A6761D",
+    "mirrored": "#882255", "chroma": "#6A51A3", "unet": "#5C3A1E", "grey": "#A9A9A9", "seed_run": "#A6761D",
 }
 NAMES = {
-    "srnet": "SRNet", "srnet, self-ensemble": "SRNet, self-ensemble", "srresnet": "SRResNet", "srgan": "SRGAN",
+    "srnet": "SRNet", "srnet, self-ensemble": "SRNet, self-ensemble", "srnet_longer": "SRNet, trained longer",
+    "srnet_longer, self-ensemble": "SRNet, trained longer, self-ensemble", "srresnet": "SRResNet", "srgan": "SRGAN",
     "resshuffle": "ResShuffle", "unet": "RGB, our recipe",
     "mse": "1: MSE", "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2", "fast": "4: rate 1e-3",
     "slow": "6: rate 1e-5", "chroma": "Chroma, our recipe",
-    "train": "training", "valid": "validation", "seed_run": "Seed 000's recipe, run here",
+    "train": "training", "valid": "validation", "mirrored": "Clean, mirror averaged",
+    "seed_run": "Seed 000's recipe, run here",
 }
 LABELS = {
     "epoch": "Epoch", "loss": "Loss", "l1": "L1 loss", "cross_entropy": "Cross-entropy", "ssim": "SSIM",
@@ -769,31 +771,33 @@ def image_dots(values_by_method: Mapping[str, Sequence[float]], names: Sequence[
     return fig
 
 
-def reliability(bin_confidence, bin_accuracy, bin_count, method: str = "joint",
-                title: str | None = None) -> Figure:
+def reliability(bins_by_method: Mapping[str, Mapping], title: str | None = None) -> Figure:
     """Is a classifier as often right as it is sure? Accuracy over confidence in bins, and the images in each.
 
-    All three are fractions or counts per bin of confidence, equal bins over [0, 1]. The expected calibration
-    error (Guo et al. 2017), the gap weighted by the count, stands in the figure. Bins of fewer than 30 images count in
-    it but are not drawn: their accuracy says little.
+    bins_by_method: {method: its "confidence", "accuracy" (fractions) and "count" per bin, equal bins over [0, 1], as
+    `metrics.calibration_bins` returns them}. The expected calibration error (Guo et al. 2017), the gap weighted by the
+    count, stands in the figure. Bins of fewer than 30 images count in it but are not drawn: their accuracy says little.
     """
-    _same_length(bin_confidence=bin_confidence, bin_accuracy=bin_accuracy, bin_count=bin_count)
-    sure, right, count = (_numpy(v).astype(float) for v in (bin_confidence, bin_accuracy, bin_count))
-    filled = count > 0
-    if not filled.any() or max(sure[filled].max(), right[filled].max()) > 1:
-        raise ValueError("reliability needs some images, and confidence and accuracy as fractions in [0, 1].")
-    tone, x, y = color(method), 100 * sure[filled], 100 * right[filled]
-    error = (count[filled] * abs(y - x)).sum() / count.sum()
     fig = _figure(5.2, 5.6, title)
     ax, below = fig.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
     ax.plot([0, 100], [0, 100], color=MUTED, ls=DASHED, lw=1.2)
-    many = count[filled] >= min(30, count.max())
-    ax.vlines(x[many], x[many], y[many], color=tone, alpha=0.35, lw=5)
-    ax.plot(x[many], y[many], "o-", color=tone, ms=6)
-    ax.text(3, 96, f"expected calibration error {error:.1f} %", va="top", weight="bold")
-    ax.text(3, 89, "dashed: as often right as it is sure", va="top", fontsize=9, color=MUTED)
+    ax.text(97, 10 + 7 * len(bins_by_method), "expected calibration error", ha="right", fontsize=9, color=MUTED)
+    for k, (method, bins) in enumerate(bins_by_method.items()):
+        sure, right, count = (_numpy(bins[part]).astype(float) for part in ("confidence", "accuracy", "count"))
+        _same_length(confidence=sure, accuracy=right, count=count)
+        filled = count > 0
+        if not filled.any() or max(sure[filled].max(), right[filled].max()) > 1:
+            raise ValueError("reliability needs some images, and confidence and accuracy as fractions in [0, 1].")
+        tone, x, y = color(method), 100 * sure[filled], 100 * right[filled]
+        error = (count[filled] * abs(y - x)).sum() / count.sum()
+        many = count[filled] >= min(30, count.max())
+        ax.plot(x[many], y[many], "o-", color=tone, ms=6)
+        at = 3 + 7 * (len(bins_by_method) - k)  # below the diagonal, where overconfidence alone would stand
+        ax.text(97, at, f"{name_of(method)}: {error:.1f} %", ha="right", weight="bold", color=tone)
+        wide = 92 / len(count) / len(bins_by_method)
+        below.bar(np.arange(len(count)) * 100 / len(count) + (k + 0.5) * wide, count, wide, color=tone)
+    ax.text(97, 3, "dashed: as often right as it is sure", ha="right", fontsize=9, color=MUTED)
     ax.set(ylabel=LABELS["accuracy"], xlim=(0, 100), ylim=(0, 100))
-    below.bar((np.arange(len(count)) + 0.5) * 100 / len(count), count, 92 / len(count), color=tone)
     below.set(xlabel="Confidence (%)", ylabel="Images")
     fig.align_ylabels()
     return fig

@@ -37,6 +37,7 @@ STUDIES = {
     "study_joint_restoration.ipynb": "joint_restoration", "study_colorization.ipynb": "colorization",
 }  # fmt: skip
 STUDY_RUNS = NOTEBOOKS | STUDIES  # each notebook's folder in results/
+FURTHER_RUNS = {"task1_sr.ipynb": ("task1/longer",)}  # what it trains besides
 ENLARGEMENT = ("task1_sr.ipynb", "study_srgan_x4.ipynb", "study_resshuffle_x4.ipynb")  # tested on Set5 and Set14
 BUILDS_ON = {  # whose runs a notebook uses, and would train where they are missing
     "multi_learning.ipynb": ("task1_sr.ipynb", "task2_classify.ipynb"),
@@ -135,6 +136,10 @@ def studies(args: list[str]) -> int:
     return quick(args or list(STUDIES))
 
 
+def is_finished(task: str) -> bool:
+    return bool(read_json(ROOT / "results" / task / "run.json").get("finished"))
+
+
 def study(args: list[str]) -> int:
     from datasets import is_there
     from notebooks import run_cells
@@ -144,8 +149,8 @@ def study(args: list[str]) -> int:
         return usage(f"study takes {', '.join(STUDY_RUNS)}; found {', '.join(other)}")
     names = {path.name for path in paths}
     used = names.union(*(BUILDS_ON.get(name, ()) for name in names))
-    to_train = {name for name in used
-                if not read_json(ROOT / "results" / STUDY_RUNS[name] / "run.json").get("finished")}  # fmt: skip
+    runs = {name: (STUDY_RUNS[name], *(FURTHER_RUNS.get(name, ()) if name in names else ())) for name in used}
+    to_train = {name for name, folders in runs.items() if not all(map(is_finished, folders))}
     needed = {part for name in names | to_train
               for part in (("Set5", "Set14") if name in ENLARGEMENT else ("CIFAR10",))}  # fmt: skip
     absent = sorted(name for name in needed if not is_there(name, ROOT / "DS"))
@@ -158,6 +163,9 @@ def study(args: list[str]) -> int:
         if path.name in to_train:
             print(f"{path.name}: training, or going on with it", flush=True)
             run_cells(path, {"profile": "study"})
+            if unfinished := [part for part in runs[path.name] if not is_finished(part)]:
+                sys.exit(f"run.py: {path.name} left {' and '.join(unfinished)} in results/ unfinished: the photographs "
+                         "that the run learns from are not in DS/.")  # fmt: skip
         run_notebooks([str(path)], None, None)
     return 0
 

@@ -188,13 +188,22 @@ def test_load_builds_the_network_of_its_run(tmp_path):
         enhance.load("vdsr", tmp_path)
 
 
+def test_load_takes_the_run_that_was_trained_longer_where_it_is_finished(tmp_path):
+    first, longer = NetSet.SRNet(2, 64, 0), NetSet.SRNet(2, 64, 0)
+    settings = {"scale_factor": 2, "num_channels": 64, "num_blocks": 0}
+    save_run(tmp_path / "task1", first, settings)
+    assert torch.equal(enhance.load("srnet_x2", tmp_path).to_rgb.weight.cpu(), first.to_rgb.weight)
+    save_run(tmp_path / "task1" / "longer", longer, settings)
+    assert torch.equal(enhance.load("srnet_x2", tmp_path).to_rgb.weight.cpu(), longer.to_rgb.weight)
+
+
 def test_load_refuses_weights_of_another_run(tmp_path):
     settings = {"scale_factor": 2, "num_channels": 64, "num_blocks": 0}
     save_run(tmp_path / "task1", NetSet.SRNet(2, 64, 0), settings)
-    enhance.load("srnet_x2", tmp_path)
+    save_run(tmp_path / "task1" / "longer", NetSet.SRNet(2, 64, 0), settings)
     info = json.loads((tmp_path / "task1" / "run.json").read_text()) | {"weights": "of another run"}
-    (tmp_path / "task1" / "run.json").write_text(json.dumps(info))
-    with pytest.raises(ValueError, match=r"model\.pth is not the file that its run\.json names"):
+    (tmp_path / "task1" / "longer" / "run.json").write_text(json.dumps(info))
+    with pytest.raises(ValueError, match=r"longer.model\.pth is not the file that its run\.json names"):
         enhance.load("srnet_x2", tmp_path)
 
 

@@ -371,6 +371,26 @@ def test_kept_answers_are_those_of_the_run_beside_them(task, untrained):
     assert {folder: training.read_tensors(folder / "test.pth")["key"][0] for folder in wanted} == wanted
 
 
+def test_committed_weights_stay_small():
+    """20 MB a file; 60 MB for the three main notebooks, which a clone fetches before anything can be seen."""
+    listed = subprocess.run(["git", "ls-files", "-z", "results"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git repository")
+    sizes = {path: (ROOT / path).stat().st_size / 1e6 for path in listed.stdout.split("\0") if path.endswith(".pth")}
+    main = [size for path, size in sizes.items() if path.split("/")[1] in ("task1", "task2", "multi")]
+    assert len(main) > 10 and max(sizes.values()) <= 20 and sum(main) <= 60
+
+
+def test_super_resolution_keeps_the_scores_of_its_committed_weights():
+    folder = ROOT / "results" / "task1"
+    parts = {"srnet": folder, "srnet_longer": folder / "longer"}
+    weights = {name: training.file_fingerprint(part / "model.pth") for name, part in parts.items()}
+    assert training.read_run(folder).info["summary_of"] == weights
+    for name, part in parts.items():
+        assert training.read_run(part).info["weights"] == weights[name]
+        assert training.read_tensors(part / "self_ensemble.pth")["key"][0] == weights[name]
+
+
 def test_colorization_keeps_the_scores_of_its_committed_weights():
     results, order = ROOT / "results", ["mse", "perceptual", "regularised", "fast", "slow", "unet", ".", "../task2"]
     kept = training.read_tensors(results / "colorization" / "test.pth")
@@ -437,3 +457,8 @@ def test_a_notebook_runs_on_two_processes(smoke_folder, tmp_path):
     assert done.stdout.count(f"torch {torch.__version__}") == 1 and "2 processes" in done.stdout
     info = training.read_run(tmp_path / "quick" / "task1").info
     assert info["processes"] == 2 and info["summary"]
+    second = training.read_run(tmp_path / "quick" / "task1" / "longer").info
+    # the ladder starts from the first network, as it was
+    assert training.file_fingerprint(tmp_path / "quick" / "task1" / "model.pth") == info["weights"]
+    assert second["data"]["starts_from"] == info["weights"] and second["settings"]["seed"] != info["settings"]["seed"]
+    assert {"srnet", "srnet_longer"} <= {row["method"] for row in info["summary"]}

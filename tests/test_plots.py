@@ -478,14 +478,18 @@ def test_dots_of_scores_keep_their_order_and_sets():
 
 
 def test_reliability_states_the_calibration_error():
-    count = torch.tensor([0, 10, 30])
-    fig = rendered(plots.reliability([0.25, 0.5, 0.9], [0.0, 0.6, 0.8], count, title="Sure?"))
-    assert "expected calibration error 10.0 %" in texts(fig)
+    def bins(confidence, accuracy, count):
+        return {"confidence": confidence, "accuracy": accuracy, "count": count}
+
+    clean = bins([0.25, 0.5, 0.9], [0.0, 0.6, 0.8], torch.tensor([0, 10, 30]))
+    mirrored = bins([0.25, 0.5, 0.9], [0.25, 0.5, 0.7], torch.tensor([10, 10, 20]))
+    fig = rendered(plots.reliability({"clean": clean, "mirrored": mirrored}, title="Sure?"))
+    assert {"Clean: 10.0 %", "Clean, mirror averaged: 10.0 %"} <= set(texts(fig))
     assert [ax.get_ylabel() for ax in fig.axes] == ["Accuracy (%)", "Images"]
-    assert [bar.get_height() for bar in fig.axes[1].patches] == [0, 10, 30]
+    assert [bar.get_height() for bar in fig.axes[1].patches] == [0, 10, 30, 10, 10, 20]
     for wrong in ([50, 60], [0.5, 60]):
         with pytest.raises(ValueError, match=r"fractions in \[0, 1\]"):
-            plots.reliability([0.5, 0.9], wrong, [1, 1])
+            plots.reliability({"clean": bins([0.5, 0.9], wrong, [1, 1])})
 
 
 def test_trade_off_labels_each_point_without_overlap():

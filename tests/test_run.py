@@ -115,12 +115,19 @@ def test_test_fails_when_ruff_or_pytest_fails(monkeypatch):
 
 
 def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path):
-    calls = []
+    calls, trains = [], True
+
+    def run_cells(path, parameters):
+        calls.append(("train", path.name, parameters))
+        folder = tmp_path / "results" / run.STUDY_RUNS[path.name]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").write_text(json.dumps({"finished": trains}))
+
     monkeypatch.setattr(run, "run_notebooks", lambda *args: calls.append(("execute", *args)))
-    monkeypatch.setattr(notebooks, "run_cells", lambda path, parameters: calls.append(("train", path.name, parameters)))
+    monkeypatch.setattr(notebooks, "run_cells", run_cells)
     monkeypatch.setattr(run, "find_notebook", Path)
     monkeypatch.setattr(run, "ROOT", tmp_path)
-    for task, finished in (("task1", True), ("task2", False)):
+    for task, finished in (("task1", True), ("task1/longer", True), ("task2", False)):
         (tmp_path / "results" / task).mkdir(parents=True)
         (tmp_path / "results" / task / "run.json").write_text(json.dumps({"finished": finished}))
     (tmp_path / "DS" / "Set14").mkdir(parents=True)  # empty
@@ -132,9 +139,17 @@ def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path
     (tmp_path / "DS" / "Set5" / "HR").mkdir(parents=True)
     with pytest.raises(SystemExit, match="study needs CIFAR10 and one of DIV2K, CID22 in DS/"):
         run.study(["study_srgan_x4.ipynb"])  # neither its own run nor the classifier's is finished
+    (tmp_path / "results" / "task1" / "longer" / "run.json").rename(tmp_path / "second.json")
+    with pytest.raises(SystemExit, match="study needs one of DIV2K, CID22 in DS/"):
+        run.study(["task1_sr.ipynb"])  # its second run is missing
+    (tmp_path / "second.json").rename(tmp_path / "results" / "task1" / "longer" / "run.json")
     assert run.study(["mine.ipynb"]) == 2 and calls == []
     (tmp_path / "DS" / "CID22" / "train" / "more").mkdir(parents=True)
     (tmp_path / "DS" / "CIFAR10" / "cifar-10-batches-bin").mkdir(parents=True)
+    trains = False
+    with pytest.raises(SystemExit, match=r"task2_classify.ipynb left task2 in results/ unfinished"):
+        run.study(["task2_classify.ipynb"])  # whose figures would stand in the committed notebook
+    calls, trains = [], True
     assert run.study([]) == 0 and run.quick(["task1_sr.ipynb"]) == 0
     executed = [call[1:] for call in calls[:-1] if call[0] == "execute"]
     assert executed == [([name], None, None) for name in run.STUDY_RUNS]

@@ -64,6 +64,32 @@ def test_both_editions_speak_of_the_same_values():
     assert fields(tables.CHINESE) == fields(tables.ENGLISH)
 
 
+@pytest.mark.parametrize("gain, said", [
+    ((0.5, 0.1, 0.9), "adds to that: **+0.50**"), ((-0.5, -0.9, -0.1), "takes from that, as SR4IR"),
+    ((-0.5, -1.1, 0.1), "adds nothing measurable to that, as SR4IR"),
+])  # fmt: skip
+def test_joint_training_is_set_against_the_frozen_arm(gain, said):
+    run = study((7.5, 6.5, 8.5))
+    step = next(step for step in run["differences"] if step["step"] == "frozen → joint")
+    step.update(zip(("points", "low", "high"), gain, strict=True))
+    text = tables.finding(run)
+    assert f"for 80 steps {said}" in text and "makes 25 % of the way" in text
+
+
+def test_what_was_trained_longer_has_rows_of_its_own():
+    networks = ("srnet", "srnet_longer")
+    columns = [("Set5", "literature"), ("Set14", "literature"), ("Set14", "seed")]
+    summary = [{"set": name, "protocol": protocol, "method": method, "psnr_db": 30 + k, "ssim": 0.9}
+               for k, method in enumerate((*networks, *(f"{n}, self-ensemble" for n in networks)))
+               for name, protocol in columns]  # fmt: skip
+    rows = tables.enlargement({"summary": summary}, "en").splitlines()[2:6]
+    assert [row.split(" | ")[:2] for row in rows] == [
+        ["| SRNet", "30.00 / 0.9000"], ["| SRNet, trained longer", "31.00 / 0.9000"],
+        ["| SRNet, averaged over 8 flips and turns", "32.00 / 0.9000"],
+        ["| SRNet, trained longer, averaged over 8 flips and turns", "33.00 / 0.9000"],
+    ]  # fmt: skip
+
+
 def test_seeds_that_disagree_make_it_unclear():
     assert tables.finding(study((2.0, 1.0, 3.0), spread=(-0.1, 3.0))).startswith("**Not measurably")
 
@@ -97,6 +123,7 @@ def test_an_interval_in_points():
 def test_the_ladder_by_hand():
     rows = tables.ladder(study(), "en").splitlines()
     assert len(rows) == 2 + len(RUNGS)
+    assert rows[0].startswith("| rung | accuracy, 10,000 of CIFAR-10 (%) | n |")
     assert rows[6] == "| joint | 54.00 | 3 | 53.00 – 55.00 | 30.00 | 0.9000 | 80.95 |"
     assert rows[4] == "| **control** | 52.00 | 1 | – | 28.00 | 0.9000 | – |"
     assert rows[-1] == "| clean (ceiling) | 58.00 | 1 | – | – | 0.9000 | 84.80 |"
