@@ -18,7 +18,8 @@ def study(vision=(2.0, 1.0, 3.0), whole=30.0, spread=None):
     points = {"degraded → joint": whole, "degraded → control": whole - vision[0], "degraded → cascade": 17.5,
               "control → frozen": 0.5, "frozen → joint": vision[0] - 0.5}  # fmt: skip
     points |= {f"joint → {arm}": 0.25 for arm in ARMS}
-    steps = [{"step": step, "points": p, "low": p - 1, "high": p + 1} for step, p in points.items()]
+    steps = [{"step": step, "points": p, "low": p - 1, "high": p + 1, "lowest": p, "highest": p}
+             for step, p in points.items()]  # fmt: skip
     vision = dict(zip(("points", "low", "high", "lowest", "highest"), (*vision, *(spread or vision[1:])), strict=True))
     steps.append({"step": "control → joint", **vision})
     summary = [
@@ -71,9 +72,17 @@ def test_both_editions_speak_of_the_same_values():
 def test_joint_training_is_set_against_the_frozen_arm(gain, said):
     run = study((7.5, 6.5, 8.5))
     step = next(step for step in run["differences"] if step["step"] == "frozen → joint")
-    step.update(zip(("points", "low", "high"), gain, strict=True))
+    step.update(zip(("points", "low", "high", "lowest", "highest"), (*gain, gain[0], gain[0]), strict=True))
     text = tables.finding(run)
     assert f"for 80 steps {said}" in text and "makes 25 % of the way" in text
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_finding_says_what_a_better_network_brings(language):
+    better = {"points": 0.93, "low": 0.5, "high": 1.25, "psnr_db": 0.094}
+    text = tables.finding(study() | {"cascade_longer": better}, language)
+    assert text.index("**+0.50**") < text.index("**+0.93**") < text.index("+0.09 dB")
+    assert " dB" not in tables.finding(study() | {"cascade_longer": {}}, language)
 
 
 def test_what_was_trained_longer_has_rows_of_its_own():
@@ -88,6 +97,10 @@ def test_what_was_trained_longer_has_rows_of_its_own():
         ["| SRNet, averaged over 8 flips and turns", "32.00 / 0.9000"],
         ["| SRNet, trained longer, averaged over 8 flips and turns", "33.00 / 0.9000"],
     ]  # fmt: skip
+
+
+def test_no_way_has_no_shares():
+    assert "of the way" in tables.finding(study()) and "of the way" not in tables.finding(study(whole=0.0))
 
 
 def test_seeds_that_disagree_make_it_unclear():
