@@ -164,8 +164,8 @@ def study(args: list[str]) -> int:
             print(f"{path.name}: training, or going on with it", flush=True)
             run_cells(path, {"profile": "study"})
             if unfinished := [part for part in runs[path.name] if not is_finished(part)]:
-                sys.exit(f"run.py: {path.name} left {' and '.join(unfinished)} in results/ unfinished: the photographs "
-                         "that the run learns from are not in DS/.")  # fmt: skip
+                sys.exit(f"run.py: {path.name} left {' and '.join(unfinished)} in results/ unfinished: what that run "
+                         "learns from is not in DS/.")  # fmt: skip
         run_notebooks([str(path)], None, None)
     return 0
 

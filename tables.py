@@ -53,14 +53,15 @@ ENGLISH = {
         "At training seed 0, dropping the pixel loss changes joint training by {task_only}, a clean teacher's "
         "answers by {distilled}, and its features, with clean patches set into restored pictures, by {feature_loss}.",
     "share":
-        " Low-level vision as a whole makes {share:.0f} % of the way from degraded to joint; less than a quarter we "
-        "call little.",
+        " Counted after what the control gains, low-level vision as a whole makes {share:.0f} % of the way from "
+        "degraded to joint; less than a quarter we call little.",
     "a better SRNet":
         " An SRNet that was trained longer, in the first one's place, changes what the unadapted classifier gets right "
         "by {gain} points, and its pictures by {psnr_db} dB; the other rungs were not repeated with it.",
     "together": {
-        "helps": "adds to that", "neither": "adds nothing measurable to that, as SR4IR's authors found on other data",
-        "harms": "takes from that, as SR4IR's authors found on other data",
+        "helps": "adds to that",
+        "neither": "adds nothing measurable to that (on other data SR4IR's authors saw it lose accuracy)",
+        "harms": "takes from that, as SR4IR's authors saw on other data",
     },
     "weights of the pixel loss":
         " Here and above the pixel loss, unless it is dropped, is weighted by λ = {weight:g} and the label by "
@@ -193,12 +194,12 @@ CHINESE = {
         "{together}：{trained}。括号内为测试图片上的配对 95 % 区间。{share}\n\n"
         "训练种子 0 下，联合训练去掉像素损失，变化 {task_only}；加上清晰图教师的软标签，变化 {distilled}；"
         "加上教师的特征、并在复原图中嵌入清晰的小块，变化 {feature_loss}。",
-    "share": "底层视觉的全部作用占从退化到联合全程的 {share:.0f} %；不到四分之一，我们称为很小。",
+    "share": "在对照的提高之后计算，底层视觉的全部作用占从退化到联合全程的 {share:.0f} %；不到四分之一，我们称为很小。",
     "a better SRNet":
-        "换上训练更久的 SRNet，未适应的分类器变化 {gain}个百分点，它所见的图片变化 {psnr_db} dB；"
+        "换上训练更久的 SRNet，未适应的分类器的准确率变化 {gain}个百分点，它所见的图片变化 {psnr_db} dB；"
         "其余各级没有用它重做。",
     "together": {
-        "helps": "还有提高", "neither": "没有可测的提高，与 SR4IR 的作者在其他数据上所见相同",
+        "helps": "还有提高", "neither": "没有可测的提高（SR4IR 的作者在其他数据上看到准确率下降）",
         "harms": "反而下降，与 SR4IR 的作者在其他数据上所见相同",
     },
     "weights of the pixel loss":
