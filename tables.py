@@ -6,6 +6,7 @@ papers report; every other number is read from a run.json.
 """
 import json
 import re
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ PUBLISHED = {  # ×2, luma: PSNR (dB) and SSIM on Set5, then on Set14; parameter
     "EDSR-baseline (1.37 M)": (37.98, 0.9604, 33.57, 0.9174), "EDSR (40.7 M)": (38.11, 0.9601, 33.92, 0.9195),
     "SwinIR (11.8 M)": (38.35, 0.9620, 34.14, 0.9227),
 }  # fmt: skip
+FURTHER_ARMS = ("task_only", "distilled", "feature_loss")  # what is tried beside the joint loss
 COLUMNS_X4 = [f"{name} {score}" for name in ("Set5", "Set14", "DIV2K valid, RGB") for score in ("PSNR (dB)", "SSIM")]
 PUBLISHED_X4 = {  # ×4, luma, but for the last two columns
     "bicubic": (28.42, 0.8104, 26.00, 0.7027, 26.66, None), "SRResNet (1.5 M)": (32.05, None, 28.49, None, None, None),
@@ -50,8 +52,12 @@ ENGLISH = {
         "shrunken pictures, and {frozen} to one that is trained on what it is given (frozen against control); training "
         "SRNet together with it for {steps:,} steps {together}: {trained}. In brackets: paired 95 % intervals over "
         "the test pictures.{share}\n\n"
-        "At training seed 0, dropping the pixel loss changes joint training by {task_only}, a clean teacher's "
-        "answers by {distilled}, and its features, with clean patches set into restored pictures, by {feature_loss}.",
+        "Dropping the pixel loss changes joint training by {task_only}, a clean teacher's answers by {distilled}, and "
+        "its features, with clean patches set into restored pictures, by {feature_loss} (n = {further_seeds} for each; "
+        "at training seed 0 alone {at_seed_0}).{caution}",
+    "caution":
+        " At seeds {seeds} these arms differ from joint in precision and in their adaptation too; from task only, "
+        "which shares both, distilled differs by {distilled}.",
     "share":
         " Counted after what the control gains, low-level vision as a whole makes {share:.0f} % of the way from "
         "degraded to joint; less than a quarter we call little.",
@@ -85,16 +91,19 @@ ENGLISH = {
     "note on the ladder":
         "n counts training seeds of adaptation ({adapt_epochs} epochs of {adapt_steps} steps, the classifier alone) "
         "and fine-tuning ({steps:,} steps of {batch_size}); all start from the same SRNet and the same clean "
-        "classifier. One-seed arms are compared with joint at their own seed, 0, not with the mean in this table. PSNR "
-        "and SSIM say how close to the clean picture is what the classifier sees (RGB, whole picture, mean over "
-        "pictures). A step of joint training computes {times:.0f} times as much as one of the control. The seed "
-        "document's figures come from longer training by another recipe.",
+        "classifier.{precision} PSNR and SSIM say how close to the clean picture is what the classifier sees (RGB, "
+        "whole picture, mean over pictures). A step of joint training computes {times:.0f} times as much as one of the "
+        "control. The seed document's figures come from longer training by another recipe.",
+    "other precision":
+        " Training seeds {seeds} of {arms} ran in {other}, after an adaptation trained anew in {other} "
+        "(`adapted_srnet_again`); all other training for the ladder was in {usual}.",
+    "comma": ", ",
     "classification":
         "ClassifyNet names {plain} of the {num_test:,} clean test pictures ({mirrored} averaged with the mirror "
         "image; {epochs} epochs, one run). The seed document reports {seed:.2f} % after 100.",
     "time":
         "Training took {sr:.0f} minutes for SRNet's first cycle, {classifier:.0f} for ClassifyNet and {arms:.0f} for "
-        "all arms of the ladder and the sweep together, by the clock, on a machine that did other work besides "
+        "all arms of the ladder and the sweep together, by the clock, on machines that did other work besides "
         "({device}, {precision}, torch {torch}).",
     "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "truth": "the originals",
     "enlargement x4": "| ×4, PSNR (dB) / SSIM / NIQE | Set5, luma | Set14, luma |",
@@ -192,8 +201,11 @@ CHINESE = {
         "其中 {seen:.1f} 个单靠对照就能得到。只加超分辨率，对从未见过缩小图片的分类器值 {cascade}；"
         "对在所给图片上训练过的分类器值 {frozen}（冻结对对照）；再让 SRNet 与它一起训练 {steps:,} 步，"
         "{together}：{trained}。括号内为测试图片上的配对 95 % 区间。{share}\n\n"
-        "训练种子 0 下，联合训练去掉像素损失，变化 {task_only}；加上清晰图教师的软标签，变化 {distilled}；"
-        "加上教师的特征、并在复原图中嵌入清晰的小块，变化 {feature_loss}。",
+        "联合训练去掉像素损失，变化 {task_only}；加上清晰图教师的软标签，变化 {distilled}；"
+        "加上教师的特征、并在复原图中嵌入清晰的小块，变化 {feature_loss}"
+        "（均为 n = {further_seeds}；只看训练种子 0，依次为 {at_seed_0}）。{caution}",
+    "caution":
+        "在种子 {seeds} 上，这些组与联合组的精度和适应也不同；蒸馏组与精度、适应都相同的仅任务损失组相差 {distilled}。",
     "share": "在对照的提高之后计算，底层视觉的全部作用占从退化到联合全程的 {share:.0f} %；不到四分之一，我们称为很小。",
     "a better SRNet":
         "换上训练更久的 SRNet，未适应的分类器的准确率变化 {gain}个百分点，它所见的图片变化 {psnr_db} dB；"
@@ -220,16 +232,20 @@ CHINESE = {
     "note on the ladder":
         "n 为适应（只训练分类器，{adapt_epochs} 个 epoch，各 {adapt_steps} 步）与微调（{steps:,} 步，"
         "每步 {batch_size} 张）的训练种子数；各种子都从同一个 SRNet 和同一个清晰分类器出发。"
-        "只有一个种子的各组，与同为种子 0 的联合组比较，而非与表中的平均值比较。"
+        "{precision}"
         "PSNR 与 SSIM 表示分类器所见图片与清晰图的接近程度（RGB，整幅，逐图平均）。"
         "联合训练一步的计算量是对照组一步的 {times:.0f} 倍。种子文档的数字来自另一套方案、更长的训练。",
+    "other precision":
+        "{arms}的训练种子 {seeds} 以 {other} 训练，所用的适应也以 {other} 重新训练（`adapted_srnet_again`）；"
+        "阶梯的其余训练均为 {usual}。",
+    "comma": "、",
     "classification":
         "ClassifyNet 在 {num_test:,} 张清晰测试图上的准确率为 {plain}（与镜像取平均后 {mirrored}；{epochs} 个 epoch，"
         "一次运行）。种子文档报告训练 100 个 epoch 后为 {seed:.2f} %。",
     "time":
         "训练耗时：SRNet 第一轮 {sr:.0f} 分钟，ClassifyNet {classifier:.0f} 分钟，"
         "阶梯与 λ 扫描的全部各组共 {arms:.0f} 分钟，按时钟计，"
-        "机器同时还做别的工作（{device}，{precision}，torch {torch}）。",
+        "各机器同时还做别的工作（{device}，{precision}，torch {torch}）。",
     "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle", "truth": "原图",
     "enlargement x4": "| ×4，PSNR (dB) / SSIM / NIQE | Set5，亮度 | Set14，亮度 |",
     "note on x4":
@@ -334,11 +350,17 @@ def finding(study: dict, language: str = "en") -> str:
     share = words["share"].format(share=100 * vision["points"] / whole) if whole > 0 else ""
     accuracy = {rung: f"{100 * rungs[rung]['accuracy']:.1f} %" for rung in ("clean", "degraded", "joint")}
     brings = {"cascade": "degraded → cascade", "frozen": "control → frozen", "trained": "frozen → joint"}
-    brings |= {arm: f"joint → {arm}" for arm in ("task_only", "distilled", "feature_loss")}
+    brings |= {arm: f"joint → {arm}" for arm in FURTHER_ARMS}
+    arms, seeds, *_ = odd_runs(study)
+    caution = words["caution"].format(
+        seeds=words["comma"].join(map(str, seeds)), distilled=interval(steps["task_only → distilled"], language)
+    ) if set(arms) == set(FURTHER_ARMS) else ""  # fmt: skip
     text = words["finding"].format(
         verdict=words[verdict], data=study["test_data"], num_test=study["num_test"], seeds=rungs["joint"]["seeds"],
         whole=whole, seen=steps["degraded → control"]["points"], steps=num_steps(study), **accuracy,
-        share=share, together=words["together"][together],
+        share=share, caution=caution, together=words["together"][together],
+        further_seeds=min(steps[f"joint → {arm}"]["seeds"] for arm in FURTHER_ARMS),
+        at_seed_0=" / ".join(signed(steps[f"joint → {arm}"]["seed 0"]) for arm in FURTHER_ARMS),
         vision=interval(vision, language), lowest=signed(vision["lowest"]), highest=signed(vision["highest"]),
         **{name: interval(steps[step], language) for name, step in brings.items()},
     )  # fmt: skip
@@ -364,6 +386,29 @@ def finding(study: dict, language: str = "en") -> str:
             untouched=interval(untouched, language),
         )  # fmt: skip
     return text
+
+
+def odd_runs(study: dict) -> tuple[list[str], list[int], list[str], str]:
+    """What was trained in another precision than most of the ladder: arms, seeds, precisions; and the usual precision.
+
+    study["precision"]: {arm: a precision for each of its seeds}.
+    """
+    trained = [(arm, seed, kind) for arm, kinds in study["precision"].items()
+               for seed, kind in zip(study["settings"]["seeds"], kinds, strict=False)]  # fmt: skip
+    usual = statistics.mode(kind for _, _, kind in trained)
+    odd = [run for run in trained if run[2] != usual]
+    return *(list(dict.fromkeys(run[k] for run in odd)) for k in range(3)), usual
+
+
+def other_precision(study: dict, language: str) -> str:
+    """`odd_runs` in a sentence; "" where there are none."""
+    words, (arms, seeds, kinds, usual) = WORDS[language], odd_runs(study)
+    if not arms:
+        return ""
+    return words["other precision"].format(
+        arms=words["comma"].join(words[arm] for arm in arms), seeds=words["comma"].join(map(str, seeds)),
+        other=words["comma"].join(kinds), usual=usual,
+    )  # fmt: skip
 
 
 def num_steps(run: dict) -> int:
@@ -545,7 +590,8 @@ def section(language: str, results: Path = ROOT / "results") -> str:
     )  # fmt: skip
     cost = {row["rung"]: row["GFLOP, training"] for row in study["summary"]}
     note = words["note on the ladder"].format(
-        **study["settings"], steps=num_steps(study), times=cost["joint"] / cost["control"]
+        **study["settings"], steps=num_steps(study), times=cost["joint"] / cost["control"],
+        precision=other_precision(study, language),
     )
     parts = [finding(study, language), words["ladder figure"], ladder(study, language), note, words["stages figure"]]
     parts.append(clean)
@@ -576,9 +622,12 @@ def section(language: str, results: Path = ROOT / "results") -> str:
     parts += [enlargement_x4(srgan, resshuffle, language), note]
     parts.append(joint_restoration(read("joint_restoration", results), language, sweep(results)))
     parts.append(colorization(read("colorization", results), language))
-    versions = {run["environment"]["torch"].split("+")[0] for part_runs in runs.values() for run in part_runs}
-    environment = sr["environment"] | {"torch": ", ".join(sorted(versions))}
-    parts.append(words["time"].format(**minutes, **environment, precision=classifier["precision"]))
+    all_runs = [run for part_runs in runs.values() for run in part_runs]
+    versions = {run["environment"]["torch"].split("+")[0] for run in all_runs}
+    threads = {run["environment"]["device"].replace(" 1 threads", " 1 thread") for run in all_runs}  # as once written
+    environment = {"device": "; ".join(sorted(threads)), "torch": ", ".join(sorted(versions))}
+    precisions = ", ".join(sorted({run["precision"] for run in all_runs}))
+    parts.append(words["time"].format(**minutes, **environment, precision=precisions))
     return "\n\n".join(parts) + "\n"
 
 

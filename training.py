@@ -118,8 +118,10 @@ def start(seed: int = 0) -> torch.device:
 
 def environment(device: torch.device) -> dict[str, str]:
     """Versions and device, as run.json stores them."""
-    cuda = device.type == "cuda"
-    hardware = torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    hardware = f"CPU, {count} thread{'s' if count > 1 else ''}"
+    if device.type == "cuda":
+        hardware = torch.cuda.get_device_name(device)
     return {"Python": platform.python_version(), "torch": torch.__version__, "device": hardware}
 
 

@@ -16,9 +16,10 @@ ARMS = ("task_only", "distilled", "feature_loss")
 def study(vision=(2.0, 1.0, 3.0), whole=30.0, spread=None):
     """A study whose steps are chosen, in points."""
     points = {"degraded → joint": whole, "degraded → control": whole - vision[0], "degraded → cascade": 17.5,
-              "control → frozen": 0.5, "frozen → joint": vision[0] - 0.5}  # fmt: skip
+              "control → frozen": 0.5, "frozen → joint": vision[0] - 0.5, "task_only → distilled": 0.33}  # fmt: skip
     points |= {f"joint → {arm}": 0.25 for arm in ARMS}
-    steps = [{"step": step, "points": p, "low": p - 1, "high": p + 1, "lowest": p, "highest": p}
+    steps = [{"step": step, "points": p, "low": p - 1, "high": p + 1, "lowest": p, "highest": p, "seed 0": p,
+              "seeds": 1}
              for step, p in points.items()]  # fmt: skip
     vision = dict(zip(("points", "low", "high", "lowest", "highest"), (*vision, *(spread or vision[1:])), strict=True))
     steps.append({"step": "control → joint", **vision})
@@ -28,7 +29,7 @@ def study(vision=(2.0, 1.0, 3.0), whole=30.0, spread=None):
         for k, rung in enumerate(RUNGS)
     ]  # fmt: skip
     return {"summary": summary, "differences": steps, "test_data": "CIFAR-10", "num_test": 10_000,
-            "settings": {"num_epochs": 2, "steps_per_epoch": 40}}  # fmt: skip
+            "settings": {"num_epochs": 2, "steps_per_epoch": 40, "seeds": [0, 1, 2]}, "precision": {"joint": "bbb"}}
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,40 @@ def test_joint_training_is_set_against_the_frozen_arm(gain, said):
     step.update(zip(("points", "low", "high", "lowest", "highest"), (*gain, gain[0], gain[0]), strict=True))
     text = tables.finding(run)
     assert f"for 80 steps {said}" in text and "makes 25 % of the way" in text
+
+
+def test_the_finding_says_with_how_many_seeds_the_further_arms_were_run():
+    run = study()
+    next(step for step in run["differences"] if step["step"] == "joint → distilled")["seed 0"] = -0.4
+    for step in run["differences"]:
+        step["seeds"] = 3
+    assert "(n = 3 for each; at training seed 0 alone +0.25 / −0.40 / +0.25)" in tables.finding(run)
+    assert "（均为 n = 3；只看训练种子 0，依次为 +0.25 / −0.40 / +0.25）" in tables.finding(run, "zh")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_finding_warns_where_the_further_arms_differ_in_precision(language):
+    even, odd = ({"joint": "bbb"} | dict.fromkeys(ARMS, kinds) for kinds in ("bbb", "bff"))
+    texts = [tables.finding(study() | {"precision": precision | {"control": "bbb", "frozen": "bbb"}}, language)
+             for precision in (even, odd)]  # fmt: skip
+    assert ["**+0.33**" in text for text in texts] == [False, True]
+    assert "1, 2" in texts[1] or "1、2" in texts[1]
+
+
+@pytest.mark.parametrize("kinds, said", [
+    ({"joint": "bbb", "distilled": "b"}, ()), ({"joint": "ff", "distilled": "ff"}, ()),
+    ({"joint": "bbb", "task_only": "bff", "distilled": "bff"}, ("1, 2", "task only, distilled (ours)", "f", "b")),
+    ({"control": "fff", "joint": "fff", "task_only": "ffb"}, ("2", "task only", "b", "f")),
+    ({"control": "f", "frozen": "b", "joint": "b"}, ("0", "**control**", "f", "b")),
+])  # fmt: skip
+def test_runs_of_another_precision_are_named(kinds, said):
+    run = {"settings": {"seeds": [0, 1, 2]}, "precision": {arm: list(row) for arm, row in kinds.items()}}
+    english, chinese = (tables.other_precision(run, language) for language in ("en", "zh"))
+    assert bool(english) == bool(chinese) == bool(said)
+    if said:
+        seeds, arms, other, usual = said
+        assert english.startswith(f" Training seeds {seeds} of {arms} ran in {other}, after an adaptation trained anew")
+        assert f"all other training for the ladder was in {usual}." in english and f"其余训练均为 {usual}。" in chinese
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
