@@ -1,8 +1,8 @@
 """Every network of the project, and the blocks that they share.
 
-Images enter and leave as RGB float32 in [0, 1], (N, 3, H, W); `Normalize` alone leaves that range, inside the
-classifier's side. Layers follow the seeds, as each network says; what differs is the start (`initialise`,
-`start_as_enlarger`): without batch norm the framework's default start stands still for several epochs.
+Images enter as RGB float32 in [0, 1], (N, 3, H, W). Images that a network returns in evaluation mode are in [0, 1];
+while it trains they may leave that range, so that every pixel keeps a gradient. Layers follow the course document and
+the papers that each class names; initial weights differ (`init_weights`, `init_as_bicubic`).
 """
 import copy
 import hashlib
@@ -17,23 +17,36 @@ from torch.utils.flop_counter import FlopCounterMode
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# The std that seed 000 uses is the mean of the images' own stds, not the std of the data; kept for its profile.
-SEED_STD = (0.2023, 0.1994, 0.2010)
+# The course document's std is the mean of the images' own stds, not the std of the data; for its profile alone.
+REFERENCE_STD = (0.2023, 0.1994, 0.2010)
 
 
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size: (N, in, H, W) -> (N, out, H, W)."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
-
-
-def initialise(module: nn.Module, start: str) -> None:
-    """"kaiming": a start for ReLU networks without batch norm that keeps the variance from layer to layer
-    (He et al. 2015). "framework": PyTorch's default, as in the seeds; here it stands still for several epochs.
+class Float32Conv(nn.Conv2d):
+    """A convolution that mixed precision leaves in float32. bfloat16 has 8 bits, too few for the layers that read or
+    write an image; the blocks between them keep the speed.
     """
-    if start == "framework":
+
+    def forward(self, img: Tensor) -> Tensor:
+        with torch.autocast(img.device.type, enabled=False):
+            return super().forward(img.float())
+
+
+def conv3x3(in_channels: int, out_channels: int, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size: (N, in, H, W) -> (N, out, H, W)."""
+    return kind(in_channels, out_channels, kernel_size=3, padding=1)
+
+
+def init_weights(module: nn.Module, init: str) -> None:
+    """Set a network's initial weights in place.
+
+    init: "kaiming" keeps the variance from layer to layer in ReLU networks without batch norm (He et al. 2015);
+    "pytorch" is the library's default, as in the course document, with which such a network does not learn for several
+    epochs. Upsamplers also know "bicubic" (`init_as_bicubic`). Raises ValueError for any other name.
+    """
+    if init == "pytorch":
         return
-    if start != "kaiming":
-        raise ValueError(f"start is 'kaiming' or 'framework', or 'enlarger' for what enlarges; got {start!r}.")
+    if init != "kaiming":
+        raise ValueError(f"init is 'kaiming' or 'pytorch', or 'bicubic' for a network that upsamples; got {init!r}.")
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -41,18 +54,21 @@ def initialise(module: nn.Module, start: str) -> None:
 
 
 class Encoder(nn.Module):
-    """Shallow features, conv 3x3 + ReLU: (N, 3, H, W) -> (N, C, H, W), values >= 0. Source: seed 000."""
+    """Shallow features, conv 3x3 + ReLU: (N, 3, H, W) -> (N, C, H, W), values >= 0. Source: the course document."""
 
     def __init__(self, num_channels: int = 64):
         super().__init__()
-        self.conv = conv3x3(3, num_channels)
+        self.conv = conv3x3(3, num_channels, Float32Conv)
 
     def forward(self, img: Tensor) -> Tensor:
         return F.relu(self.conv(img))
 
 
 class ResidualBlock(nn.Module):
-    """conv, ReLU, conv, add, ReLU at constant width: (N, C, H, W) -> (N, C, H, W), values >= 0. Source: seed 000."""
+    """conv, ReLU, conv, add, ReLU at constant width: (N, C, H, W) -> (N, C, H, W), values >= 0.
+
+    Source: the course document.
+    """
 
     def __init__(self, num_channels: int):
         super().__init__()
@@ -68,7 +84,7 @@ class Upsampler(nn.Module):
 
     def __init__(self, num_channels: int, scale_factor: int = 2):
         super().__init__()
-        self.conv = conv3x3(num_channels, num_channels * scale_factor**2)
+        self.conv = conv3x3(num_channels, num_channels * scale_factor**2, Float32Conv)
         self.shuffle = nn.PixelShuffle(scale_factor)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -76,15 +92,15 @@ class Upsampler(nn.Module):
 
 
 class SRNet(nn.Module):
-    """Super-resolution: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW) in (0, 1). Source: seed 000.
+    """Super-resolution: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW) in (0, 1). Source: the course document.
 
     Encoder, widening conv + ReLU, residual blocks, narrowing conv + ReLU, sub-pixel upsampler, conv, sigmoid.
-    With the defaults: 2.7 M parameters. start="enlarger" sets initial weights with which the untrained network
-    already enlarges nearly as bicubic interpolation does; "kaiming" and "framework": see `initialise`.
+    With the defaults: 2.7 M parameters. init="bicubic": the untrained network already upsamples nearly as bicubic
+    interpolation does (`init_as_bicubic`); "kaiming" and "pytorch": see `init_weights`.
     """
 
     def __init__(
-        self, scale_factor: int = 2, num_channels: int = 128, num_blocks: int = 8, start: str = "enlarger"
+        self, scale_factor: int = 2, num_channels: int = 128, num_blocks: int = 8, init: str = "bicubic"
     ):
         super().__init__()
         if scale_factor < 1 or num_channels < 64 or num_blocks < 0:
@@ -94,14 +110,14 @@ class SRNet(nn.Module):
             )
         self.scale_factor = scale_factor
         self.encoder = Encoder(64)
-        self.widen = conv3x3(64, num_channels)
+        self.widen = conv3x3(64, num_channels, Float32Conv)
         self.blocks = nn.Sequential(*[ResidualBlock(num_channels) for _ in range(num_blocks)])
-        self.narrow = conv3x3(num_channels, 64)
+        self.narrow = conv3x3(num_channels, 64, Float32Conv)
         self.upsample = Upsampler(64, scale_factor)
-        self.to_rgb = conv3x3(64, 3)
-        initialise(self, "kaiming" if start == "enlarger" else start)
-        if start == "enlarger":
-            start_as_enlarger(self)
+        self.to_rgb = conv3x3(64, 3, Float32Conv)
+        init_weights(self, "kaiming" if init == "bicubic" else init)
+        if init == "bicubic":
+            init_as_bicubic(self)
 
     @classmethod
     def from_settings(cls, settings: Mapping, **others) -> "SRNet":
@@ -110,29 +126,25 @@ class SRNet(nn.Module):
         return cls(**{name: settings[name] for name in names}, **others)
 
     def forward(self, lr_img: Tensor) -> Tensor:
-        # Mixed precision is for the blocks' convolutions alone: bfloat16 has 8 bits, fewer than the picture that the
-        # other layers hand on.
-        with torch.autocast(lr_img.device.type, enabled=False):
-            features = self.encoder(lr_img)
-            features = F.relu(self.widen(features))
+        features = self.encoder(lr_img)
+        features = F.relu(self.widen(features))
         features = self.blocks(features)
-        with torch.autocast(lr_img.device.type, enabled=False):
-            features = F.relu(self.narrow(features))
-            features = self.upsample(features)
-            return torch.sigmoid(self.to_rgb(features))
+        features = F.relu(self.narrow(features))
+        features = self.upsample(features)
+        return torch.sigmoid(self.to_rgb(features))
 
 
 @torch.no_grad()
-def start_as_enlarger(sr: SRNet) -> None:
-    """Set SRNet's initial weights so that, untrained, it enlarges nearly as bicubic interpolation does.
+def init_as_bicubic(sr: SRNet) -> None:
+    """Set SRNet's initial weights so that, untrained, it upsamples nearly as bicubic interpolation does.
 
-    The seed's SRNet has no skip from input to output and ends in a sigmoid, so a random start spends its first hour
-    learning to copy. Pixels are >= 0 and ReLU passes what is >= 0, so a copy can be set instead of learnt: the first
-    feature channels carry ReLU(x - t) of each colour x at three thresholds t; the blocks' second convolutions are
-    zero, so features pass; the upsampler interpolates; and the last layer sums those channels into a piecewise
-    linear logit(x), which the sigmoid turns back into x. All other channels keep their random start, to learn from.
+    SRNet has no skip from input to output and ends in a sigmoid, so from random weights it first has to learn to copy.
+    Pixels are >= 0 and ReLU passes what is >= 0, so a copy can be set instead: the first feature channels carry
+    ReLU(x - t) of each colour x at three thresholds t; the blocks' second convolutions are zero, so features pass; the
+    upsampler interpolates; the last layer sums those channels into a piecewise linear logit(x), which the sigmoid turns
+    back into x. All other channels keep random weights, to learn from.
     """
-    # More thresholds would start closer to bicubic, but steeper: Adam's first steps would then undo the start.
+    # More thresholds would start closer to bicubic, but steeper: Adam's first steps would then undo it.
     thresholds = torch.tensor([0.0, 0.15, 0.85])
     knots = torch.cat([thresholds, torch.ones(1)])
     heights = torch.logit(knots.clamp(0.02, 0.98))
@@ -141,7 +153,7 @@ def start_as_enlarger(sr: SRNet) -> None:
     num_copies = 3 * len(thresholds)
 
     def pass_through(conv: nn.Conv2d) -> None:
-        """The first channels are copied, and only copied; the others hear and say what they like."""
+        """The first channels are only copied; the others keep random weights."""
         conv.weight[:num_copies] = 0
         for channel in range(num_copies):
             conv.weight[channel, channel, 1, 1] = 1
@@ -151,7 +163,7 @@ def start_as_enlarger(sr: SRNet) -> None:
         for colour in range(3):
             sr.encoder.conv.weight[3 * k + colour, colour, 1, 1] = 1
             sr.encoder.conv.bias[3 * k + colour] = -threshold
-    sr.encoder.conv.weight[num_copies:] *= 0.1  # quiet at first, so that the optimiser's first steps spare the copy
+    sr.encoder.conv.weight[num_copies:] *= 0.1  # small, so that the first steps do not disturb the copy
     for conv in (sr.widen, sr.narrow):
         pass_through(conv)
     for block in sr.blocks:
@@ -163,7 +175,7 @@ def start_as_enlarger(sr: SRNet) -> None:
     for channel in range(num_copies):
         sr.upsample.conv.weight[channel * subpixels : (channel + 1) * subpixels, channel] = kernels
 
-    sr.to_rgb.weight *= 0.01  # what the random channels say is noise until they have learnt
+    sr.to_rgb.weight *= 0.01  # noise until the random channels have learnt
     sr.to_rgb.weight[:, :num_copies] = 0
     for k, step in enumerate(steps):
         for colour in range(3):
@@ -204,19 +216,19 @@ class SkipBlock(nn.Module):
         return features + self.body(features)
 
 
-class SkipEnlarger(nn.Module):
+class SRResNetBase(nn.Module):
     """What SRResNet and ResShuffle share: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW).
 
     conv 9x9 + activation, blocks, middle conv, global skip, sub-pixel upsampling in stages of two (or one of three),
     conv 9x9. sr_img is in [0, 1] in evaluation mode; in training it is not clipped, so that every pixel has a gradient.
-    start="enlarger": untrained, the skip alone enlarges as two or three interpolations in a row would, about as
-    bicubic does; "kaiming" and "framework": see `initialise`.
+    init="bicubic": untrained, the skip alone upsamples about as bicubic interpolation does; "kaiming" and "pytorch":
+    see `init_weights`.
     """
 
     activation, batch_norm, activate_upsampled = nn.ReLU, False, False
 
     def __init__(
-        self, scale_factor: int = 4, num_channels: int = 64, num_blocks: int = 16, start: str = "enlarger"
+        self, scale_factor: int = 4, num_channels: int = 64, num_blocks: int = 16, init: str = "bicubic"
     ):
         super().__init__()
         if scale_factor not in (2, 3, 4, 8) or num_channels < 3 or num_blocks < 0:
@@ -227,37 +239,35 @@ class SkipEnlarger(nn.Module):
         self.scale_factor = scale_factor
         stages = [3] if scale_factor == 3 else [2] * (scale_factor.bit_length() - 1)
         norm = nn.BatchNorm2d if self.batch_norm else nn.Identity
-        self.head = nn.Sequential(nn.Conv2d(3, num_channels, kernel_size=9, padding=4), self.activation())
+        self.head = nn.Sequential(Float32Conv(3, num_channels, kernel_size=9, padding=4), self.activation())
         self.blocks = nn.Sequential(
             *[SkipBlock(num_channels, self.activation, self.batch_norm) for _ in range(num_blocks)]
         )
         self.middle = nn.Sequential(conv3x3(num_channels, num_channels), norm(num_channels))
         last = self.activation if self.activate_upsampled else nn.Identity
         self.upsample = nn.Sequential(*[nn.Sequential(Upsampler(num_channels, stage), last()) for stage in stages])
-        self.to_rgb = nn.Conv2d(num_channels, 3, kernel_size=9, padding=4)
-        initialise(self, "kaiming" if start == "enlarger" else start)
-        if start == "enlarger":
-            start_skip_as_enlarger(self, stages)
+        self.to_rgb = Float32Conv(num_channels, 3, kernel_size=9, padding=4)
+        init_weights(self, "kaiming" if init == "bicubic" else init)
+        if init == "bicubic":
+            init_skip_as_bicubic(self, stages)
 
     @classmethod
-    def from_settings(cls, settings: Mapping, **others) -> "SkipEnlarger":
+    def from_settings(cls, settings: Mapping, **others) -> "SRResNetBase":
         """The network that a run's settings describe, to be filled with its weights."""
         names = ("scale_factor", "num_channels", "num_blocks")
         return cls(**{name: settings[name] for name in names}, **others)
 
     def forward(self, lr_img: Tensor) -> Tensor:
-        with torch.autocast(lr_img.device.type, enabled=False):  # mixed precision as in SRNet, for the blocks alone
-            shallow = self.head(lr_img)
+        shallow = self.head(lr_img)
         deep = self.middle(self.blocks(shallow))
-        with torch.autocast(lr_img.device.type, enabled=False):
-            features = self.upsample(shallow + deep.float())
-            sr_img = self.to_rgb(features)
+        features = self.upsample(shallow + deep)
+        sr_img = self.to_rgb(features)
         return sr_img if self.training else sr_img.clamp(0, 1)
 
 
-class SRResNet(SkipEnlarger):
+class SRResNet(SRResNetBase):
     """SRGAN's generator: batch norm and PReLU, 16 blocks, 1.5 M parameters at x4. Source: Ledig et al. 2017, "Photo-
-    realistic single image super-resolution using a generative adversarial network", fig. 4; seed 001.
+    realistic single image super-resolution using a generative adversarial network", fig. 4.
 
     Trained by pixel loss alone it is SRResNet; trained on by `training.fit_gan` it is SRGAN.
     """
@@ -265,22 +275,22 @@ class SRResNet(SkipEnlarger):
     activation, batch_norm, activate_upsampled = nn.PReLU, True, True
 
 
-class ResShuffle(SkipEnlarger):
-    """SRResNet without batch norm, with ReLU: 16 blocks, 1.5 M parameters at x4. Source: seed 003, after Lim et al.
+class ResShuffle(SRResNetBase):
+    """SRResNet without batch norm, with ReLU: 16 blocks, 1.5 M parameters at x4. Source: after Lim et al.
     2017 (EDSR) and Shi et al. 2016 (PixelShuffle).
     """
 
 
 @torch.no_grad()
-def start_skip_as_enlarger(net: SkipEnlarger, stages: list[int]) -> None:
-    """Set initial weights so that, untrained, the global skip enlarges about as bicubic interpolation does.
+def init_skip_as_bicubic(net: SRResNetBase, stages: list[int]) -> None:
+    """Set initial weights so that, untrained, the global skip upsamples about as bicubic interpolation does.
 
     The first three channels carry the colours: the 9x9 convolutions copy them, each upsampling stage interpolates, and
-    the blocks add nothing at first (their last weights are zero). The other channels keep a random start, quiet in the
+    the blocks add nothing at first (their last weights are zero). The other channels keep random weights, small in the
     layers that touch colours.
     """
-    for conv, quiet in ((net.head[0], 0.1), (net.to_rgb, 0.01)):
-        conv.weight *= quiet
+    for conv, factor in ((net.head[0], 0.1), (net.to_rgb, 0.01)):
+        conv.weight *= factor
     net.head[0].weight[:3] = 0
     net.to_rgb.weight[:, :3] = 0
     for colour in range(3):
@@ -289,7 +299,7 @@ def start_skip_as_enlarger(net: SkipEnlarger, stages: list[int]) -> None:
     for block in net.blocks:
         last = block.body[4] if net.batch_norm else block.body[3]
         nn.init.zeros_(last.weight)
-    if net.batch_norm:  # which makes every channel of size 1, also what a zeroed convolution begins to say
+    if net.batch_norm:  # which scales every channel to size 1
         net.middle[1].weight *= 0.1
         net.middle[1].weight[:3] = 0
     else:
@@ -302,10 +312,10 @@ def start_skip_as_enlarger(net: SkipEnlarger, stages: list[int]) -> None:
 
 
 class Discriminator(nn.Module):
-    """Made or true? img (N, 3, H, W) in [0, 1] -> logits (N,), > 0 for "true". H, W >= 16.
+    """Real or fake: img (N, 3, H, W) in [0, 1] -> logits (N,), > 0 for "real". H, W >= 16.
 
     Eight convolutions in four stages that halve the side, batch norm but on the first, LeakyReLU(0.2), two linear
-    layers. Source: Ledig et al. 2017, fig. 4; seed 001. Differs in that any size passes: features are averaged to 6x6
+    layers. Source: Ledig et al. 2017, fig. 4. Differs in that any size passes: features are averaged to 6x6
     (what 96x96 crops give) before the linear layers. The sigmoid is in the loss.
     """
 
@@ -343,10 +353,10 @@ class Normalize(nn.Module):
 
 
 class ClassifyNet(nn.Module):
-    """Plain classifier without batch norm: img (N, 3, 32, 32) in [0, 1] -> logits (N, num_classes). Source: seed 000.
+    """Plain classifier without batch norm: img (N, 3, 32, 32) in [0, 1] -> logits (N, num_classes).
 
     Normalize, Encoder, five convolutions in three pooled stages, three linear layers. `num_channels` scales every
-    width (64 is the seed's: 2048-256-128 features). `dropout` is (after each pooling, between the linear layers).
+    width (64 in the course document: 2048-256-128). `dropout` is (after each pooling, between the linear layers).
     Differs by holding `Normalize` itself, so that no caller can forget it. Other sizes raise: the first linear layer
     counts pixels.
     """
@@ -357,7 +367,7 @@ class ClassifyNet(nn.Module):
         num_channels: int = 64,
         dropout: tuple[float, float] = (0.25, 0.5),
         normalize: Normalize | None = None,
-        start: str = "kaiming",
+        init: str = "kaiming",
     ):
         super().__init__()
         c, (drop_conv, drop_linear) = num_channels, dropout
@@ -374,9 +384,9 @@ class ClassifyNet(nn.Module):
             nn.Linear(4 * c, 2 * c), nn.ReLU(), nn.Dropout(drop_linear),
             nn.Linear(2 * c, num_classes),
         )  # fmt: skip
-        initialise(self, start)
-        if start == "kaiming":
-            nn.init.zeros_(self.linear[-1].weight)  # no opinion at first: the loss starts at ln(num_classes)
+        init_weights(self, init)
+        if init == "kaiming":
+            nn.init.zeros_(self.linear[-1].weight)  # all classes equal at first: the loss starts at ln(num_classes)
 
     @classmethod
     def from_settings(cls, settings: Mapping, **others) -> "ClassifyNet":
@@ -384,9 +394,9 @@ class ClassifyNet(nn.Module):
         return cls(num_channels=settings["num_channels"], dropout=settings["dropout"], **others)
 
     def extract(self, img: Tensor) -> Tensor:
-        """What the linear layers read: (N, 3, 32, 32) in [0, 1] -> (N, 2 * num_channels, 4, 4) features, >= 0."""
+        """The input of the linear layers: (N, 3, 32, 32) in [0, 1] -> (N, 2 * num_channels, 4, 4) features, >= 0."""
         if img.ndim != 4 or img.shape[1:] != (3, 32, 32):
-            raise ValueError(f"ClassifyNet expects (N, 3, 32, 32); got {tuple(img.shape)}. Resize or enlarge first.")
+            raise ValueError(f"ClassifyNet expects (N, 3, 32, 32); got {tuple(img.shape)}. Resize it first.")
         features = self.encoder(self.normalize(img))
         return self.features(features)
 
@@ -396,12 +406,12 @@ class ClassifyNet(nn.Module):
 
 class PerceptualFeatures(nn.Module):
     """phi(i, j) of a trained classifier: its features after the j-th convolution (with its activation) before the i-th
-    pooling, i and j counted from 1. img (N, 3, H, W) in [0, 1] -> (N, C, h, w). Source: Ledig et al. 2017; seed 001.
+    pooling, i and j counted from 1. img (N, 3, H, W) in [0, 1] -> (N, C, h, w). Source: Ledig et al. 2017.
 
-    `of_vgg` and `of_classifier` read the weights from a file that they check, so features cannot be random by accident.
-    Frozen, always in evaluation mode, and in float32 whatever the mixed precision. `calibrate` divides them by their
-    root mean square on true pictures (the paper divides VGG's by 12.75), so that a loss on them is of one size whatever
-    network they come from. `layers`: convolutions, activations and poolings in order.
+    `of_vgg`, `of_vgg_blocks` and `of_classifier` read the weights from a file. Frozen, always in evaluation mode and in
+    float32. `calibrate` divides the features by their root mean square on real images (the paper divides VGG's by
+    12.75), so that a loss on them is of one size whatever the network. `layers`: convolutions, activations and poolings
+    in order.
     """
 
     def __init__(self, normalize: Normalize, layers: Sequence[nn.Module], i: int, j: int):
@@ -436,6 +446,24 @@ class PerceptualFeatures(nn.Module):
         net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         return cls(Normalize(IMAGENET_MEAN, IMAGENET_STD), list(net.features), i, j)
 
+    @classmethod
+    def of_vgg_blocks(cls, weights: str | Path, i: int = 2, j: int = 2) -> "PerceptualFeatures":
+        """Of VGG19's first three blocks with the authors' Caffe weights (a dict of block{b}_conv{n}.weight and .bias).
+        They expect RGB in 0 to 255 less the training set's mean colour. phi(3, 4) at most.
+        """
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        layers, width = [], 3
+        for block, (channels, count) in enumerate(((64, 2), (128, 2), (256, 4)), 1):
+            for number in range(1, count + 1):
+                conv = conv3x3(width, channels)
+                conv.weight.data.copy_(state[f"block{block}_conv{number}.weight"])
+                conv.bias.data.copy_(state[f"block{block}_conv{number}.bias"])
+                layers += [conv, nn.ReLU()]
+                width = channels
+            layers.append(nn.MaxPool2d(2))
+        mean = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+        return cls(Normalize(mean, (1 / 255,) * 3), layers, i, j)
+
     def train(self, mode: bool = True) -> "PerceptualFeatures":
         return super().train(False)
 
@@ -466,8 +494,8 @@ class MultiTaskNet(nn.Module):
     """Restore, then classify: lr_img (N, 3, H, W) in [0, 1] -> (sr_img (N, 3, sH, sW) in [0, 1], logits (N, classes)).
 
     One differentiable chain, SRNet -> Normalize -> ClassifyNet (which begins with Normalize), so the classification
-    loss also reaches SRNet. Any module with SRNet's signature may stand in its place: the ladder's control puts
-    `BicubicEnlarger` there. Source: seed 000.
+    loss also reaches SRNet. Any upsampler may take SRNet's place: the control has `BicubicUpsampler` there.
+    Source: the course document.
     """
 
     def __init__(self, sr: nn.Module, classifier: nn.Module):
@@ -481,8 +509,8 @@ class MultiTaskNet(nn.Module):
         return sr_img, logits
 
 
-def start_at_nothing(conv: nn.Conv2d) -> None:
-    """Let a last convolution answer 0 at first, where its answer is a correction."""
+def init_at_zero(conv: nn.Conv2d) -> None:
+    """Let a last convolution return 0 at first, where it computes a correction."""
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)
 
@@ -525,7 +553,7 @@ class Decoder(nn.Module):
 
 class UNet(nn.Module):
     """img (N, in, H, W) -> (N, out, H, W), not clipped. Double convolutions and max pooling down, `Decoder` up, and a
-    last convolution. H and W are multiples of 2 ** (len(widths) - 1). Source: Ronneberger et al. 2015; seeds 002, 004.
+    last convolution. H and W are multiples of 2 ** (len(widths) - 1). Source: Ronneberger et al. 2015.
     """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, widths: Sequence[int] = (64, 128, 256, 512)):
@@ -546,7 +574,7 @@ class UNet(nn.Module):
 
 
 class ResNet18Features(nn.Module):
-    """ResNet-18 for small pictures, from torchvision's blocks: a 3x3 stem of stride 1 and no first pooling (He et al.
+    """ResNet-18 for small images, from torchvision's blocks: a 3x3 stem of stride 1 and no first pooling (He et al.
     2016). img (N, 3, H, W), normalised -> four feature maps, (N, w, H, W) to (N, 8w, H/8, W/8), w = num_channels.
     """
 
@@ -571,12 +599,12 @@ class ResNet18Features(nn.Module):
 
 
 class JointNet(nn.Module):
-    """Classify and restore in one pass: img (N, 3, H, W) in [0, 1], damaged -> (restored (N, 3, H, W), logits (N, C)).
+    """Classify and restore in one pass: img (N, 3, H, W) in [0, 1], degraded -> (restored (N, 3, H, W), logits (N, C)).
 
-    One ResNet-18 serves both tasks, as seed 002's text says: a linear classifier reads the mean of its last features,
-    and a U-Net decoder starts from them and mends the picture on its way up. share=False is what the seed's sample code
-    does instead: a U-Net of its own restores, and the tasks meet in the loss alone. What they paint is added to the
-    damaged picture; in evaluation mode the sum is clipped to [0, 1]. H and W are multiples of 8.
+    One ResNet-18 serves both tasks: a linear classifier reads the mean of its last features, and a U-Net decoder starts
+    from them and restores the image. share=False: a U-Net of its own restores, and the tasks meet in the loss alone, as
+    in the sample code of the document on joint restoration. The decoder's output is added to the degraded image; in
+    evaluation mode the sum is clipped to [0, 1]. H and W are multiples of 8.
     """
 
     scale_factor = 1
@@ -591,7 +619,7 @@ class JointNet(nn.Module):
         self.restorer = Decoder(widths) if share else UNet(3, 3, widths)
         self.to_rgb = conv3x3(num_channels, 3) if share else nn.Identity()
         self.share = share
-        start_at_nothing(self.to_rgb if share else self.restorer.last)  # at first the picture stays as it came
+        init_at_zero(self.to_rgb if share else self.restorer.last)  # at first the image stays as it came
 
     @classmethod
     def from_settings(cls, settings: Mapping, **others) -> "JointNet":
@@ -607,11 +635,11 @@ class JointNet(nn.Module):
 
 
 class Colorizer(nn.Module):
-    """Colours for a grey picture: img (N, 3, H, W) in [0, 1], of which only the luma is read -> (N, 3, H, W).
+    """Colours for a grey image: img (N, 3, H, W) in [0, 1], of which only the luma is read -> (N, 3, H, W).
 
-    A U-Net (seed 004). keep_luma=False: it paints all three colours, as in the seed. keep_luma=True: it paints chroma
-    alone, two numbers a pixel, and the luma (BT.601) of what comes out is the one that went in, but for clipping.
-    In evaluation mode the picture is clipped to [0, 1].
+    A U-Net. keep_luma=False: it predicts all three colours, as in the document on colorization. keep_luma=True: it
+    predicts chroma alone, two numbers a pixel, and the output has the luma (BT.601) of the input, but for clipping.
+    In evaluation mode the output is clipped to [0, 1].
     """
 
     scale_factor = 1
@@ -622,7 +650,7 @@ class Colorizer(nn.Module):
         self.keep_luma = keep_luma
         self.unet = UNet(1, 2 if keep_luma else 3, [num_channels * 2**k for k in range(num_levels)])
         if keep_luma:
-            start_at_nothing(self.unet.last)  # at first the picture stays grey
+            init_at_zero(self.unet.last)  # at first the image stays grey
         self.register_buffer("luma", torch.tensor(self.LUMA).view(1, 3, 1, 1), persistent=False)
 
     @classmethod
@@ -632,16 +660,16 @@ class Colorizer(nn.Module):
 
     def forward(self, img: Tensor) -> Tensor:
         grey = (img * self.luma).sum(1, keepdim=True)
-        painted = self.unet(grey)
+        colorized = self.unet(grey)
         if self.keep_luma:
-            red, blue = (grey + painted).split(1, 1)
+            red, blue = (grey + colorized).split(1, 1)
             green = (grey - self.LUMA[0] * red - self.LUMA[2] * blue) / self.LUMA[1]
-            painted = torch.cat([red, green, blue], 1)
-        return painted if self.training else painted.clamp(0, 1)
+            colorized = torch.cat([red, green, blue], 1)
+        return colorized if self.training else colorized.clamp(0, 1)
 
 
 class SelfEnsemble(nn.Module):
-    """An enlarger averaged over eight flips and turns: lr_img (N, 3, H, W) -> (N, 3, sH, sW), both in [0, 1].
+    """An upsampler averaged over eight flips and rotations: lr_img (N, 3, H, W) -> (N, 3, sH, sW), both in [0, 1].
 
     Eight times the cost, no training. Source: Timofte et al. 2016, "Seven ways to improve example-based single image
     super resolution"; named geometric self-ensemble by Lim et al. 2017 (EDSR).
@@ -662,10 +690,10 @@ class SelfEnsemble(nn.Module):
         return total / 8
 
 
-class BicubicEnlarger(nn.Module):
+class BicubicUpsampler(nn.Module):
     """lr_img (N, 3, H, W) in [0, 1] -> (N, 3, sH, sW) in [0, 1]; no weights.
 
-    The framework's bicubic (a = -0.75), as in seed 000's degraded row; overshoots are clipped.
+    PyTorch's bicubic (a = -0.75, no antialiasing), as in the course document; overshoots are clipped.
     """
 
     def __init__(self, scale_factor: int = 2):
@@ -673,8 +701,8 @@ class BicubicEnlarger(nn.Module):
         self.scale_factor = scale_factor
 
     def forward(self, lr_img: Tensor) -> Tensor:
-        enlarged = F.interpolate(lr_img, scale_factor=self.scale_factor, mode="bicubic", align_corners=False)
-        return enlarged.clamp(0, 1)
+        upsampled = F.interpolate(lr_img, scale_factor=self.scale_factor, mode="bicubic", align_corners=False)
+        return upsampled.clamp(0, 1)
 
 
 def count_parameters(model: nn.Module, trainable_only: bool = False) -> int:

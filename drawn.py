@@ -1,7 +1,7 @@
-"""Ten classes of 32x32 pictures that the program draws itself, for where CIFAR-10 is absent.
+"""Ten classes of 32x32 images that the program draws itself, for where CIFAR-10 is absent.
 
 Five shapes, each striped or dotted, over crops of photographs. The pattern repeats every 3 to 5 pixels, so that
-shrinking to 16x16 weakens it and does not erase it. `datasets.DrawnDataset` is the data set made of them.
+downsampling to 16x16 weakens it and does not erase it. `datasets.DrawnDataset` is the data set made of them.
 """
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ import numpy as np
 
 SHAPES = ("disc", "square", "triangle", "star", "heart")
 TEXTURES = ("striped", "dotted")
-PHOTO_SHRINKS = (2, 3, 4, 6)
-PICTURE_SIZE = 32
+PHOTO_SCALES = (2, 3, 4, 6)
+IMAGE_SIZE = 32
 
 
 def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -43,24 +43,24 @@ def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def photo_crops(photos: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> np.ndarray:
-    """Random 32x32 crops, (count, 32, 32, 3) in [0, 1], of photographs (H, W, 3) uint8 shrunk 2 to 6 times."""
-    crops = np.empty((count, PICTURE_SIZE, PICTURE_SIZE, 3), np.float32)
-    source = rng.integers(len(photos) * len(PHOTO_SHRINKS), size=count)
+    """Random 32x32 crops, (count, 32, 32, 3) in [0, 1], of photographs (H, W, 3) uint8, downsampled 2 to 6 times."""
+    crops = np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
+    source = rng.integers(len(photos) * len(PHOTO_SCALES), size=count)
     place = rng.random((2, count))
     for i, photo in enumerate(photos):
-        for j, k in enumerate(PHOTO_SHRINKS):
+        for j, k in enumerate(PHOTO_SCALES):
             height, width = photo.shape[0] // k, photo.shape[1] // k
             blocks = photo[: height * k, : width * k].reshape(height, k, width, k, 3)
             small = (blocks.mean((1, 3)) / 255).astype(np.float32)
-            windows = np.lib.stride_tricks.sliding_window_view(small, (PICTURE_SIZE, PICTURE_SIZE), (0, 1))
-            chosen = np.flatnonzero(source == i * len(PHOTO_SHRINKS) + j)
+            windows = np.lib.stride_tricks.sliding_window_view(small, (IMAGE_SIZE, IMAGE_SIZE), (0, 1))
+            chosen = np.flatnonzero(source == i * len(PHOTO_SCALES) + j)
             top, left = (place[:, chosen] * np.array(windows.shape[:2])[:, None]).astype(int)
             crops[chosen] = windows[top, left].transpose(0, 2, 3, 1)
     return crops
 
 
-def draw_pictures(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Draws one picture for each label, uint8 (N, 32, 32, 3): a textured shape over a photograph.
+def draw_images(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Draws one image for each label, uint8 (N, 32, 32, 3): a textured shape over a photograph.
 
     Label = 2 * shape + texture. Both textures cover half the shape with each of its two colours, so only
     the fine pattern tells them apart. Pixels see +, -, *, / and sqrt alone, which round the same everywhere.
@@ -78,7 +78,7 @@ def draw_pictures(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.rand
     def coverage(signed_distance: np.ndarray) -> np.ndarray:
         return np.clip(0.5 - signed_distance, 0, 1)[..., None]
 
-    grid = np.arange(PICTURE_SIZE, dtype=np.float32) - (PICTURE_SIZE - 1) / 2
+    grid = np.arange(IMAGE_SIZE, dtype=np.float32) - (IMAGE_SIZE - 1) / 2
     x, y = grid[None, None, :] - between(-4, 4), grid[None, :, None] - between(-4, 4)
     radius = between(9, 13)
     x, y = turned(x, y, between(-0.3, 0.3))
@@ -106,12 +106,12 @@ def draw_pictures(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.rand
     figure = np.clip((paper_colour + ink * (ink_colour - paper_colour)) * light, 0, 1)
 
     shadow = 0.45 * np.clip(0.6 - outline / 4, 0, 1)[..., None]
-    picture = background * (1 - shadow)
-    picture += coverage(outline) * (figure - picture)
-    # In most pictures a twig crosses in front.
+    img = background * (1 - shadow)
+    img += coverage(outline) * (figure - img)
+    # In most images a twig crosses in front.
     _, across = turned(x, y, between(-1.57, 1.57))
     twig = coverage(np.abs(across + between(-9, 9)) - between(-1, 2.5))
-    picture += twig * (between(0, 0.8, 1, 1, 3) - picture)
-    noise = rng.random(picture.shape, np.float32) - rng.random(picture.shape, np.float32)
-    picture += between(0, 0.06, 1, 1, 1) * noise
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    img += twig * (between(0, 0.8, 1, 1, 3) - img)
+    noise = rng.random(img.shape, np.float32) - rng.random(img.shape, np.float32)
+    img += between(0, 0.06, 1, 1, 1) * noise
+    return (np.clip(img, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -23,8 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-MAX_CODE_LINES = 25  # in one cell; longer code belongs in a module
-MAX_MEGABYTES = 1.5  # above this code hosts stop rendering a notebook
+from runs import write_whole
+
+MAX_CODE_LINES = 15  # in one cell; longer code belongs in a module
+MAX_MEGABYTES = 1.0  # above this code hosts stop rendering a notebook
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 FORMULA = re.compile(r"\$([^$\n]+)\$")
 REPORT_STYLE = """
@@ -129,7 +131,7 @@ def execute(
     _tidy(book)
     if failure and out == path:
         raise NotebookError(f"{path.name} failed: {failure}. The file is as it was.")
-    _write(nbformat.writes(book) + "\n", out)
+    write_whole(out, lambda beside: beside.write_text(nbformat.writes(book) + "\n", encoding="utf-8"))
     if failure:
         raise NotebookError(f"{path.name} failed: {failure}. The cells run so far are in {out}.")
     return out
@@ -171,50 +173,49 @@ def run_cells(
     return namespace
 
 
-def require_run(notebook: str, folder: str | Path, parameters: dict[str, Any], data: dict | None = None) -> Any:
-    """The finished run (training.Run) that `notebook` leaves in `folder`; where there is none, its cells up to the one
-    tagged "training" run here, now. data: name and fingerprint; a run on other data counts as none.
+def require_run(task: str, begun: Any, data: dict | None = None) -> Any:
+    """The finished run (runs.Run) of another task in this profile; where there is none, its notebook's cells up to the
+    one tagged "training" run here, now. begun: what runs.begin returned. data: a run on other data counts as none.
     """
-    import training
+    import runs
+    from settings import NOTEBOOKS
 
-    run = training.read_run(folder)
-    if run is None or (data is not None and run.info["data"] != data):
-        print(f"{notebook} has not run on this data yet, so its training cells run here, now.")
-        run_cells(notebook, parameters, until="training")
-        run = training.read_run(folder)
+    folder = runs.run_folder(begun.results_root, begun.profile, task)
+    run = runs.read_run(folder)
+    if run is None or not run.has_weights or (data is not None and run.info["data"] != data):
+        print(f"{NOTEBOOKS[task]} has not run on this data yet, so its training cells run here, now.")
+        parameters = {"profile": begun.profile, "data_root": begun.data_root, "results_root": begun.results_root}
+        run_cells(Path(__file__).parent / NOTEBOOKS[task], parameters, until="training")
+        run = runs.read_run(folder)
     return run
 
 
-def find_classifier(parameters: dict[str, Any], data: dict | None = None) -> Any:
-    """The run (training.Run) of the project's own classifier: the study's where results/ holds it, else the one of the
-    profile at hand, trained now if need be. parameters: profile, data_root and results_root. data: name and
-    fingerprint, where it must have learnt on these very pictures.
-    """
-    import training
+def show_answer(task: str, figure: str, results_root: str | Path = "results", alt: str = "") -> None:
+    """The study's answer and one of its figures, where results/ holds them: what a notebook opens with."""
+    import runs
+    from plots import display_markdown, in_notebook
+    from results_tables import answer
 
-    study = training.read_run(Path(parameters["results_root"]) / "task2")
-    if study and study.has_weights and data in (None, study.info["data"]):
-        return study
-    folder = training.run_folder(parameters["results_root"], parameters["profile"], "task2")
-    return require_run("task2_classify.ipynb", folder, parameters, data)
+    info = runs.read_info(Path(results_root) / task)
+    if not info or "summary" not in info:
+        display_markdown("*No finished study is in results/ yet: its answer will stand here.*")
+        return
+    display_markdown(f"**The study's answer.** {answer(task, results_root)}")
+    if (path := Path(results_root) / task / figure).exists() and in_notebook():
+        from IPython.display import Image, display
+
+        display(Image(filename=path, width=920, alt=alt or figure.split(".")[0]))
 
 
-def find_features(vgg: str, vgg_layer: list, classifier_layer: list, parameters: dict[str, Any]) -> tuple[Any, str]:
-    """(NetSet.PerceptualFeatures, what they are in words): of "vgg16" or "vgg19" where its ImageNet weights are here,
-    else of the project's own classifier. The quick profile always takes the latter, which is a fiftieth of the work.
-    """
-    import datasets
-    import NetSet
-    import training
+def show_source(*objects: Any) -> None:
+    """The code of functions or classes, in a notebook: what a cell calls can be read where it is called."""
+    import inspect
+    import textwrap
 
-    weights = datasets.find_vgg(vgg, parameters["data_root"]) if parameters["profile"] != "quick" else None
-    if weights:
-        features, name, layer = NetSet.PerceptualFeatures.of_vgg(weights, *vgg_layer), f"{vgg}, ImageNet", vgg_layer
-    else:
-        run, layer = find_classifier(parameters), classifier_layer
-        weights, name = run.folder / "model.pth", f"ClassifyNet, {run.info['data']['name']}"
-        features = NetSet.PerceptualFeatures.of_classifier(weights, run.info["settings"], *layer)
-    return features, f"{name}, phi({layer[0]}, {layer[1]}), weights {training.file_fingerprint(weights)}"
+    from plots import display_markdown
+
+    for thing in objects:
+        display_markdown(f"```python\n{textwrap.dedent(inspect.getsource(thing)).rstrip()}\n```")
 
 
 def report(paths: Sequence[str | Path], out: str | Path) -> Path:
@@ -250,7 +251,7 @@ def report(paths: Sequence[str | Path], out: str | Path) -> Path:
         f"<title>Does low-level vision help high-level vision?</title><style>{style}</style></head>"
         f"<body><nav>{''.join(links)}</nav>{''.join(sections)}</body></html>"
     )
-    _write(page, Path(out))
+    write_whole(Path(out), lambda beside: beside.write_text(page, encoding="utf-8"))
     return Path(out)
 
 
@@ -401,14 +402,6 @@ def _as_terminal(text: str) -> str:
             shown = part + shown[len(part) :]
         lines.append(shown.rstrip() if "\r" in line else line)
     return "\n".join(lines)
-
-
-def _write(text: str, out: Path) -> None:
-    """Write beside, then rename: a reader never sees half a file."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(out)
 
 
 def _code_faults(source: str) -> list[str]:

@@ -2,13 +2,13 @@
 
   quick [NOTEBOOK ...]   the default: run the three notebooks in minutes, on the data that is there
   studies                the same for the neighbouring studies: SRGAN, ResShuffle, joint restoration, colorization
-  test [PYTEST OPTION]   every check: ruff, then pytest; with --long first the faults of tests/faults.py in full
+  train NOTEBOOK [--arm NAME] [--seed N] [--profile P] [NAME=VALUE ...]
+                         train a notebook's runs that results/ lacks, or one of them; NAME=VALUE sets its parameters
   study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
-  cells NOTEBOOK [NAME=VALUE ...] [--until TAG]
-                         run a notebook's cells as plain Python: no Jupyter needed, works under torchrun
+  test [PYTEST OPTION]   every check: ruff, then pytest; with --long first the faults of tests/faults.py in full
   bench [PART ...]       speed, beside the alternatives in one run: results/bench.json (twenty minutes)
   report                 all notebooks as they were last run in place, as one page: results/report.html
-  table                  write the results of results/ into both READMEs
+  table                  write the figures of results/ into README.md, README.zh.md and docs/
   setup                  only make the environment, with what the checks need
 
 The first run makes .venv beside this file and installs requirements.txt into it; later runs find it there.
@@ -17,6 +17,7 @@ The first run makes .venv beside this file and installs requirements.txt into it
 
 from __future__ import annotations
 
+import argparse
 import ast
 import contextlib
 import hashlib
@@ -28,21 +29,15 @@ import sys
 import time
 from pathlib import Path
 
+from settings import NEEDS, NOTEBOOKS
+
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-NOTEBOOKS = {"task1_sr.ipynb": "task1", "task2_classify.ipynb": "task2", "multi_learning.ipynb": "multi"}
-STUDIES = {
-    "study_srgan_x4.ipynb": "srgan_x4", "study_resshuffle_x4.ipynb": "resshuffle_x4",
-    "study_joint_restoration.ipynb": "joint_restoration", "study_colorization.ipynb": "colorization",
-}  # fmt: skip
-STUDY_RUNS = NOTEBOOKS | STUDIES  # each notebook's folder in results/
-FURTHER_RUNS = {"task1_sr.ipynb": ("task1/longer",)}  # what it trains besides
-ENLARGEMENT = ("task1_sr.ipynb", "study_srgan_x4.ipynb", "study_resshuffle_x4.ipynb")  # tested on Set5 and Set14
-BUILDS_ON = {  # whose runs a notebook uses, and would train where they are missing
-    "multi_learning.ipynb": ("task1_sr.ipynb", "task2_classify.ipynb"),
-    "study_srgan_x4.ipynb": ("task2_classify.ipynb",), "study_colorization.ipynb": ("task2_classify.ipynb",),
-}  # fmt: skip
+MAIN = ("task1", "task2", "multi")
+BUILDS_ON = {  # tasks whose runs a notebook uses
+    "multi_learning.ipynb": ("task1", "task2"), "study_colorization.ipynb": ("task2",),
+}
 QUICK = ROOT / "results" / "quick"
 
 
@@ -127,46 +122,67 @@ def run_notebooks(names: list[str], folder: Path | None, parameters: dict | None
 
 
 def quick(args: list[str]) -> int:
-    run_notebooks(args or list(NOTEBOOKS), QUICK / "notebooks", {"profile": "quick"})
+    run_notebooks(args or [NOTEBOOKS[task] for task in MAIN], QUICK / "notebooks", {"profile": "quick"})
     print(f"\n{summarise(QUICK)}\n\nexecuted notebooks: {QUICK / 'notebooks'}\nfigures, weights: {QUICK}")
     return 0
 
 
 def studies(args: list[str]) -> int:
-    return quick(args or list(STUDIES))
+    return quick(args or [name for task, name in NOTEBOOKS.items() if task not in MAIN])
 
 
-def is_finished(task: str) -> bool:
-    return bool(read_json(ROOT / "results" / task / "run.json").get("finished"))
+def train(args: list[str]) -> int:
+    """A notebook's cells up to its training, as plain Python: needs no Jupyter and works under torchrun."""
+    from notebooks import NotebookError, run_cells
+    from settings import TABLES
+
+    parser = argparse.ArgumentParser(prog="run.py train", description="Train a notebook's runs that results/ lacks.")
+    parser.add_argument("notebook")
+    parser.add_argument("--arm", help="this arm alone")
+    parser.add_argument("--seed", type=int, help="this random seed alone")
+    parser.add_argument("--profile", default="study", help="quick, study (the default) or reference")
+    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="parameters of the notebook")
+    options = parser.parse_args(args)
+    path = find_notebook(options.notebook)
+    table = TABLES.get(next((task for task, name in NOTEBOOKS.items() if name == path.name), ""), {})
+    changes = {}
+    for name, value in (("arms", options.arm), ("seeds", options.seed)):
+        if value is not None and name not in table:
+            parser.error(f"{path.name} has no {name} to choose from.")
+        if value is not None:
+            further = {"sweep": [], "adapt_lengths": []}
+            changes |= {name: [value]} | {other: none for other, none in further.items() if other in table}
+    if not all("=" in pair for pair in options.parameters):
+        parser.error("parameters are NAME=VALUE pairs.")
+    parameters = {"profile": options.profile} | ({"changes": changes} if changes else {})
+    for name, _, text in (pair.partition("=") for pair in options.parameters):
+        parameters[name] = text
+        with contextlib.suppress(ValueError, SyntaxError):  # a plain word stays text
+            parameters[name] = ast.literal_eval(text)
+    silent = os.environ.get("RANK", "0") != "0"  # of torchrun's processes the first alone prints
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing if silent else sys.stdout):
+        try:
+            run_cells(path, parameters, until="training")
+        except NotebookError as error:
+            sys.exit(f"run.py: {error}")
+    return 0
 
 
 def study(args: list[str]) -> int:
     from datasets import is_there
-    from notebooks import run_cells
 
-    paths = [find_notebook(name) for name in args or STUDY_RUNS]
-    if other := [path.name for path in paths if path.name not in STUDY_RUNS]:
-        return usage(f"study takes {', '.join(STUDY_RUNS)}; found {', '.join(other)}")
-    names = {path.name for path in paths}
-    used = names.union(*(BUILDS_ON.get(name, ()) for name in names))
-    runs = {name: (STUDY_RUNS[name], *(FURTHER_RUNS.get(name, ()) if name in names else ())) for name in used}
-    to_train = {name for name, folders in runs.items() if not all(map(is_finished, folders))}
-    needed = {part for name in names | to_train
-              for part in (("Set5", "Set14") if name in ENLARGEMENT else ("CIFAR10",))}  # fmt: skip
-    absent = sorted(name for name in needed if not is_there(name, ROOT / "DS"))
-    learn_from = any(is_there(name, ROOT / "DS") for name in ("DIV2K/train", "CID22/train"))
-    if to_train.intersection(ENLARGEMENT) and not learn_from:
-        absent.append("one of DIV2K, CID22")
-    if absent:  # the embedded sample would take its place, in the committed notebooks
+    tasks = {name: task for task, name in NOTEBOOKS.items()}
+    names = [find_notebook(name).name for name in args] or list(tasks)
+    if other := [name for name in names if name not in tasks]:
+        return usage(f"study takes {', '.join(tasks)}; found {', '.join(other)}")
+    needed = {part for name in names for task in (tasks[name], *BUILDS_ON.get(name, ())) for part in NEEDS[task]}
+    if absent := sorted(part for part in needed if not is_there(part, ROOT / "DS")):
         sys.exit(f"run.py: study needs {' and '.join(absent)} in DS/: see `python datasets.py`.")
-    for path in paths:
-        if path.name in to_train:
-            print(f"{path.name}: training, or going on with it", flush=True)
-            run_cells(path, {"profile": "study"})
-            if unfinished := [part for part in runs[path.name] if not is_finished(part)]:
-                sys.exit(f"run.py: {path.name} left {' and '.join(unfinished)} in results/ unfinished: what that run "
-                         "learns from is not in DS/.")  # fmt: skip
-        run_notebooks([str(path)], None, None)
+    for name in names:
+        print(f"{name}: training what results/ lacks", flush=True)
+        if code := train([name]):
+            return code
+        run_notebooks([name], None, None)
     return 0
 
 
@@ -174,7 +190,7 @@ def report(args: list[str]) -> int:
     from notebooks import NotebookError, report
 
     try:
-        page = report([find_notebook(name) for name in args or STUDY_RUNS], ROOT / "results" / "report.html")
+        page = report([find_notebook(name) for name in args or NOTEBOOKS.values()], ROOT / "results" / "report.html")
         print(f"{page} is ready: {page.stat().st_size / 1e6:.1f} MB")
     except NotebookError as error:
         sys.exit(f"run.py: {error}")
@@ -196,30 +212,8 @@ def test(args: list[str]) -> int:
     return subprocess.run([sys.executable, "-m", "pytest", *args], cwd=ROOT).returncode or ruff
 
 
-def cells(args: list[str]) -> int:
-    from notebooks import NotebookError, run_cells
-
-    until = None
-    if "--until" in args[:-1]:
-        at = args.index("--until")
-        until, args = args[at + 1], args[:at] + args[at + 2 :]
-    if not args or not all("=" in pair for pair in args[1:]):
-        return usage("cells takes a notebook, NAME=VALUE pairs, and --until TAG")
-    parameters = dict(pair.split("=", 1) for pair in args[1:])
-    for name, text in parameters.items():
-        with contextlib.suppress(ValueError, SyntaxError):  # a plain word stays text: profile=quick
-            parameters[name] = ast.literal_eval(text)
-    silent = os.environ.get("RANK", "0") != "0"  # of torchrun's processes the first alone speaks
-    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing if silent else sys.stdout):
-        try:
-            run_cells(find_notebook(args[0]), parameters, until)
-        except NotebookError as error:
-            sys.exit(f"run.py: {error}")
-    return 0
-
-
 def table(args: list[str]) -> int:
-    from tables import main as write_tables
+    from results_tables import main as write_tables
 
     return write_tables()
 
@@ -269,7 +263,7 @@ def usage(problem: str) -> int:
     return 2
 
 
-COMMANDS = {command.__name__: command for command in (quick, studies, test, bench, study, cells, report, table, setup)}
+COMMANDS = {command.__name__: command for command in (quick, studies, train, study, test, bench, report, table, setup)}
 
 
 def main(argv: list[str]) -> int:
@@ -297,7 +291,8 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a console that lacks a letter shows '?'
+        if hasattr(stream, "reconfigure"):  # Jupyter's streams have no encoding
+            stream.reconfigure(errors="replace")  # a console that lacks a letter shows '?'
     if sys.version_info < (3, 10):  # noqa: UP036
         sys.exit(f"run.py: Python 3.10 or newer is needed, this is {sys.version.split()[0]}")
     try:

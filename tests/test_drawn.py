@@ -1,4 +1,4 @@
-"""The drawn ten-class set: balanced, the same everywhere, mirror-symmetric, weakened but not erased by shrinking."""
+"""The drawn ten-class set: balanced, the same everywhere, mirror-symmetric, weakened but not erased by downsampling."""
 import numpy as np
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_drawn_is_the_same_for_a_seed_and_differs_between_seeds_and_splits(drawn
 
 
 def test_drawn_fingerprint_is_pinned():
-    # Changes with the pictures, on purpose: figures made with other pictures are not comparable.
+    # Changes with the images, on purpose: figures made with other images are not comparable.
     assert DrawnDataset(train=False, size=50, seed=0).fingerprint == "d0a2743a1b006e9e"
 
 
@@ -47,7 +47,7 @@ def test_training_and_test_photographs_differ():
     assert not learnt_from & set(datasets.DRAWN_BACKGROUNDS["test"])
 
 
-def test_photo_crops_are_windows_of_the_shrunken_photograph():
+def test_photo_crops_are_windows_of_the_downsampled_photograph():
     photo = np.random.default_rng(1).integers(0, 256, (204, 198, 3)).astype(np.uint8)
     crops = photo_crops([photo], 60, np.random.default_rng(0))
     assert crops.shape == (60, 32, 32, 3) and crops.min() >= 0 and crops.max() <= 1
@@ -72,12 +72,12 @@ def test_disc_distance_by_hand():
     np.testing.assert_allclose(distance, [5 - 0.92, -0.92])
 
 
-def test_shrinking_weakens_the_textures_and_keeps_some_of_them(drawn):
+def test_downsampling_weakens_the_textures_and_keeps_some_of_them(drawn):
     middle = (slice(None), slice(None), slice(12, 20), slice(12, 20))
     clean = drawn.images.float()
-    shrunk = torch.nn.functional.interpolate(clean, scale_factor=0.5, mode="bicubic", antialias=True)
-    restored = torch.nn.functional.interpolate(shrunk, scale_factor=2, mode="bicubic")
-    kept = restored[middle].std((2, 3)).mean() / clean[middle].std((2, 3)).mean()
+    lr_img = torch.nn.functional.interpolate(clean, scale_factor=0.5, mode="bicubic", antialias=True)
+    upsampled = torch.nn.functional.interpolate(lr_img, scale_factor=2, mode="bicubic")
+    kept = upsampled[middle].std((2, 3)).mean() / clean[middle].std((2, 3)).mean()
     assert 0.3 < kept < 0.8
 
 

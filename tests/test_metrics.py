@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-import pytorch_msssim
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.signal import convolve2d
 from scipy.stats import binom, gennorm, norm, sem
 from skimage.color import rgb2lab
@@ -17,6 +17,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 import datasets
 import metrics
+from datasets import SRTestSet, imresize
 from metrics import psnr, ssim
 
 WANG = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
@@ -50,19 +51,8 @@ def test_psnr_of_a_constant_difference_is_20_db(dtype, data_range):
     assert value.tolist() == pytest.approx([20, 20], abs=1e-5 if dtype == torch.float32 else 1e-12)
 
 
-def test_psnr_is_one_value_an_image_not_the_pooled_one():
-    hr_img = torch.zeros(2, 3, 8, 8)
-    sr_img = torch.stack([torch.full((3, 8, 8), 0.1), torch.full((3, 8, 8), 0.01)])
-    assert psnr(sr_img, hr_img).tolist() == pytest.approx([20, 40], abs=1e-5)
-
-
-def test_psnr_mean_squared_error_runs_over_the_three_channels():
-    assert psnr(full(0.3, 0, 0), full(0, 0, 0)).item() == pytest.approx(-10 * math.log10(0.03))
-
-
 @pytest.mark.parametrize(
-    ("rgb", "luma"),
-    [((0, 0, 0), 16), ((1, 1, 1), 235), ((1, 0, 0), 81.481), ((0, 1, 0), 144.553), ((0, 0, 1), 40.966)],
+    ("rgb", "luma"), [((0, 0, 0), 16), ((1, 1, 1), 235), ((1, 0, 0), 81.481), ((0, 1, 0), 144.553), ((0, 0, 1), 40.966)]
 )
 def test_y_of_pure_colours(rgb, luma):
     """Against black, whose Y is 16: the PSNR gives the colour's Y back."""
@@ -72,12 +62,6 @@ def test_y_of_pure_colours(rgb, luma):
     x, y, c1 = luma / 255, 16 / 255, 0.01**2
     expected = (2 * x * y + c1) / (x * x + y * y + c1)
     assert ssim(full(*rgb), full(0, 0, 0), channel="y").item() == pytest.approx(expected, abs=1e-9)
-
-
-def test_limited_range_y_beats_full_range_luma_by_a_constant():
-    sr_grey, hr_grey = image_pair(3, 1, 20, 17)
-    gain = psnr(sr_grey.expand(-1, 3, -1, -1), hr_grey.expand(-1, 3, -1, -1), "y") - psnr(sr_grey, hr_grey)
-    assert gain.tolist() == pytest.approx([20 * math.log10(255 / 219)] * 3, abs=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 12, 9), (1, 3, 333, 401), (30, 1, 40, 64)])
@@ -92,33 +76,18 @@ def test_psnr_equals_skimage(shape, dtype, tolerance):
 
 
 @pytest.mark.parametrize("channel", ["rgb", "y"])
-@pytest.mark.parametrize("border", [0, 3])
-@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32), (torch.float32, torch.float64)])
-def test_psnr_piece_by_piece(channel, border, dtypes, monkeypatch):
-    """Pieces of a few images, and of a few rows that cross channels; luma in float64, whatever comes in."""
-    sr_img, hr_img = image_pair(7, 3, 23, 31)
-    sr_img, hr_img = sr_img.to(dtypes[0]), hr_img.to(dtypes[1])
-    wanted = psnr(sr_img.double(), hr_img.double(), channel, border)
-    for budget in (200, 5_000):
-        monkeypatch.setattr(metrics, "_budget", lambda img, cpu_values, gpu_values, budget=budget: budget)
-        for layout in (torch.contiguous_format, torch.channels_last):
-            found = psnr(sr_img.contiguous(memory_format=layout), hr_img, channel, border)
-            exact = channel == "y" or dtypes[1] == torch.float64
-            assert found.tolist() == pytest.approx(wanted.tolist(), abs=1e-9 if exact else 1e-6)
+def test_psnr_in_float32_is_that_in_float64(channel):
+    sr_img, hr_img = image_pair(7, 3, 123, 331)
+    for noise in (0.0, 0.999):  # as it is, and at 80 dB
+        sr_img = hr_img * noise + sr_img * (1 - noise)
+        expected = psnr(sr_img, hr_img, channel, border=3)
+        assert psnr(sr_img.float(), hr_img, channel, 3).tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+        assert psnr(sr_img.float(), hr_img.float(), channel, 3).tolist() == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 # --- SSIM ---------------------------------------------------------------------------------------------------
 
-SIDES = [
-    (11, 11),
-    (12, 47),
-    (32, 32),
-    (64, 64),
-    (65, 63),
-    (67, 200),
-    (200, 37),
-    (129, 119),
-]  # one tile, and several
+SIDES = [(11, 11), (12, 47), (67, 200), (200, 37), (74, 75), (139, 20)]  # one strip of rows, and several
 
 
 @pytest.mark.parametrize("sides", SIDES)
@@ -140,9 +109,7 @@ def test_y_border_and_range_against_skimage(data_range):
     sr_img, hr_img = image_pair(2, 3, 45, 78, data_range=data_range)
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64).view(3, 1, 1) / 255
     for i in range(2):
-        a, b = (
-            ((x[i] * weights).sum(0) + 16 / 255 * data_range)[3:-3, 3:-3].numpy() for x in (sr_img, hr_img)
-        )
+        a, b = (((x[i] * weights).sum(0) + 16 / 255 * data_range)[3:-3, 3:-3].numpy() for x in (sr_img, hr_img))
         rules = {"channel": "y", "border": 3, "data_range": data_range}
         assert psnr(sr_img, hr_img, **rules)[i].item() == pytest.approx(
             peak_signal_noise_ratio(b, a, data_range=data_range), abs=1e-9
@@ -164,19 +131,9 @@ def test_ssim_loss_is_one_minus_ssim_with_a_gradient_even_in_mixed_precision():
         assert metrics.ssim_loss(sr_img - 0.01 * sr_img.grad / sr_img.grad.abs().max(), hr_img) < loss
 
 
-def test_ssim_equals_pytorch_msssim():
-    """With a float64 window: the sum of the library's own, in float32, is off enough to move SSIM by 2e-6."""
-    row = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
-    win = (row / row.sum()).expand(3, 1, 1, 11)
-    for shape in ((5, 3, 32, 32), (1, 3, 150, 131)):
-        sr_img, hr_img = image_pair(*shape)
-        expected = pytorch_msssim.ssim(sr_img, hr_img, data_range=1.0, size_average=False, win=win)
-        assert ssim(sr_img, hr_img).tolist() == pytest.approx(expected.tolist(), abs=1e-9)
-
-
 @pytest.mark.parametrize("sides", [(11, 13), (54, 64), (70, 90)])
 def test_zero_window_equals_a_plain_zero_padded_convolution(sides):
-    """Seed 000's SSIM: conv2d with padding 5 of x, y, x², y² and xy, mean over the whole map."""
+    """The course document's SSIM: conv2d with padding 5 of x, y, x², y² and xy, mean over the whole map."""
     sr_img, hr_img = image_pair(1, 3, *sides)
     offsets = np.arange(-5, 6)
     row = np.exp(-(offsets**2) / (2 * 1.5**2))
@@ -189,9 +146,7 @@ def test_zero_window_equals_a_plain_zero_padded_convolution(sides):
     for x, y in zip(sr_img[0].numpy(), hr_img[0].numpy(), strict=True):
         mx, my = mean(x), mean(y)
         vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
-        values.append(
-            ((2 * mx * my + 1e-4) * (2 * cov + 9e-4) / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))).mean()
-        )
+        values.append(((2 * mx * my + 1e-4) * (2 * cov + 9e-4) / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))).mean())
     assert ssim(sr_img, hr_img, window="zero").item() == pytest.approx(np.mean(values), abs=1e-9)
 
 
@@ -211,15 +166,11 @@ shapes = st.tuples(st.integers(1, 3), st.sampled_from([1, 3]), st.integers(11, 8
 
 
 @settings(max_examples=25)
-@given(
-    shapes, st.integers(0, 1000), st.sampled_from([0.0, 0.01, 0.3, 2.0]), st.sampled_from(["valid", "zero"])
-)
+@given(shapes, st.integers(0, 1000), st.sampled_from([0.0, 0.01, 0.3, 2.0]), st.sampled_from(["valid", "zero"]))
 def test_invariants(shape, seed, noise, window):
     sr_img, hr_img = image_pair(*shape, seed=seed, noise=noise)
     db, similarity = psnr(sr_img, hr_img), ssim(sr_img, hr_img, window=window)
-    assert torch.allclose(db, psnr(hr_img, sr_img)) and torch.allclose(
-        similarity, ssim(hr_img, sr_img, window=window)
-    )
+    assert torch.allclose(db, psnr(hr_img, sr_img)) and torch.allclose(similarity, ssim(hr_img, sr_img, window=window))
     assert (db >= 0).all() and (similarity.abs() <= 1 + 1e-12).all()
     order = torch.arange(len(hr_img)).flip(0)
     assert torch.allclose(psnr(sr_img[order], hr_img[order]), db[order])
@@ -249,7 +200,7 @@ def test_memory_layout_half_precision_and_gradients_do_not_matter():
         assert torch.allclose(metric(sr_img.contiguous(**last), hr_img.contiguous(**last)), expected)
         assert not metric(sr_img.clone().requires_grad_(), hr_img).requires_grad
         half = metric(sr_img.half(), hr_img.half())
-        assert torch.equal(half, metric(sr_img.half().double(), hr_img.half().double()))
+        assert torch.allclose(half, metric(sr_img.half().double(), hr_img.half().double()), atol=1e-6)
 
 
 # --- bad input ----------------------------------------------------------------------------------------------
@@ -285,11 +236,8 @@ def test_bad_images_raise(metric, sr_img, hr_img, options, message):
         metric(sr_img, hr_img, **options)
 
 
-def test_a_thousandth_outside_the_range_passes():
+def test_ssim_has_two_errors_of_its_own_and_a_thousandth_outside_the_range_passes():
     assert psnr(good + 0.5009, good).isfinite().all()
-
-
-def test_ssim_has_two_errors_of_its_own():
     with pytest.raises(ValueError, match="leaves 11 or more pixels a side, found border 3 on 16x16"):
         ssim(good, good, border=3)
     with pytest.raises(ValueError, match="window must be 'valid' or 'zero', found 'same'"):
@@ -306,7 +254,7 @@ def test_evaluate_follows_its_protocol():
     expected = {
         "literature": (psnr(stored, hr_img, "y", 4), ssim(stored, hr_img, "y", 4)),
         "rgb": (psnr(stored, hr_img), ssim(stored, hr_img)),
-        "seed": (psnr(stored, hr_img), ssim(stored, hr_img, window="zero")),
+        "reference": (psnr(stored, hr_img), ssim(stored, hr_img, window="zero")),
     }
     assert set(expected) == set(metrics.PROTOCOLS)
     for name, (db, similarity) in expected.items():
@@ -317,12 +265,12 @@ def test_evaluate_follows_its_protocol():
 def test_labels_name_the_protocol():
     assert metrics.protocol_label("psnr_db") == "PSNR (dB, Y, border 2)"
     assert metrics.protocol_label("ssim", "literature", 4) == "SSIM (Y, border 4)"
-    assert metrics.protocol_label("psnr_db", "seed") == "PSNR (dB, RGB, whole image)"
-    assert metrics.protocol_label("ssim", "seed") == "SSIM (RGB, whole image, zero-padded)"
+    assert metrics.protocol_label("psnr_db", "reference") == "PSNR (dB, RGB, whole image)"
+    assert metrics.protocol_label("ssim", "reference") == "SSIM (RGB, whole image, zero-padded)"
 
 
 def test_protocol_errors():
-    with pytest.raises(ValueError, match="one of literature, rgb, seed, found 'paper'"):
+    with pytest.raises(ValueError, match="one of literature, rgb, reference, found 'paper'"):
         metrics.evaluate(good, good, "paper")
     with pytest.raises(ValueError, match="scale_factor must be a whole number >= 1, found 0"):
         metrics.evaluate(good, good, scale_factor=0)
@@ -340,17 +288,10 @@ def test_quantize_gives_what_a_file_would_hold():
 
 @pytest.mark.parametrize(
     ("name", "scale_factor", "psnr_db", "similarity"),
-    [
-        ("Set5", 2, 33.67, 0.9303),
-        ("Set5", 4, 28.43, 0.8111),
-        ("Set14", 2, 30.33, 0.8699),
-        ("Set14", 4, 26.09, 0.7048),
-    ],
+    [("Set5", 2, 33.67, 0.9303), ("Set5", 4, 28.43, 0.8111), ("Set14", 2, 30.33, 0.8699), ("Set14", 4, 26.09, 0.7048)],
 )
 def test_bicubic_row_of_the_literature(real_data, name, scale_factor, psnr_db, similarity):
     """Bicubic from the LR files, on Y. SSIM is 0.0004 to 0.002 above print: see the next test."""
-    from datasets import SRTestSet, imresize
-
     rows = []
     for lr_img, hr_img in pairs(SRTestSet(real_data(name), scale_factor)):
         sr_img = imresize(lr_img, scale_factor) / 255
@@ -368,18 +309,12 @@ def test_bicubic_row_of_the_literature(real_data, name, scale_factor, psnr_db, s
         ("Set14", 4, 26.00, 0.7027, 0.001),
     ],
 )
-def test_printed_bicubic_row_by_the_papers_own_steps(
-    real_data, name, scale_factor, psnr_db, similarity, tolerance
-):
+def test_printed_bicubic_row_by_the_papers_own_steps(real_data, name, scale_factor, psnr_db, similarity, tolerance):
     """As the papers made the row: Y rounded to 8 bits, shrunk and enlarged as one plane, rounded, compared.
 
     The one image of Set14 whose file is grey goes in as stored, with 255/219 of its Y's range. That alone
     takes 0.094 dB and 0.0007 (x2) or 0.0018 (x4) of SSIM off the mean of 14. Rounding takes 0.0004 to 0.001.
     """
-    from PIL import Image
-
-    from datasets import SRTestSet, imresize
-
     test_set = SRTestSet(real_data(name), scale_factor)
     rows = []
     for path, (_, hr_img) in zip(test_set.hr, pairs(test_set), strict=True):
@@ -394,19 +329,15 @@ def test_printed_bicubic_row_by_the_papers_own_steps(
     assert db == pytest.approx(psnr_db, abs=0.01) and ssim_mean == pytest.approx(similarity, abs=tolerance)
 
 
-def test_bicubic_on_the_seed_protocol(real_data):
-    """Pillow's bicubic alone gives 28.30 dB on Set14 x2, where seed 000 reports 28.80 for its SRNet."""
-    from PIL import Image
-
-    from datasets import SRTestSet
-
+def test_bicubic_on_the_reference_protocol(real_data):
+    """Pillow's bicubic alone gives 28.30 dB on Set14 x2, where the course document reports 28.80 for its SRNet."""
     values = []
     for _, hr_img in pairs(SRTestSet(real_data("Set14"), 2)):
         file = Image.fromarray(hr_img[0].permute(1, 2, 0).numpy())
         small = file.resize((file.width // 2, file.height // 2), Image.Resampling.BICUBIC)
         enlarged = torch.from_numpy(np.array(small.resize(file.size, Image.Resampling.BICUBIC)))
         sr_img = enlarged.permute(2, 0, 1)[None] / 255
-        values.append(metrics.evaluate(sr_img, hr_img / 255, "seed")["psnr_db"].item())
+        values.append(metrics.evaluate(sr_img, hr_img / 255, "reference")["psnr_db"].item())
     assert np.mean(values) == pytest.approx(28.30, abs=0.005)
 
 
@@ -426,16 +357,6 @@ def test_accuracy_and_confusion_matrix_by_hand():
     matrix = metrics.confusion_matrix(logits.argmax(1), labels, 4)
     assert matrix.dtype == torch.int64
     assert matrix.tolist() == [[1, 0, 0, 0], [0, 1, 1, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=200))
-def test_confusion_matrix_agrees_with_accuracy(cells):
-    predictions, labels = torch.tensor(cells).unbind(1)
-    matrix = metrics.confusion_matrix(predictions, labels, 7)
-    right = metrics.accuracy(F.one_hot(predictions, 7).float(), labels)
-    assert matrix.sum() == len(cells) and matrix.diag().sum() == round(right * len(cells))
-    assert torch.equal(matrix.sum(1), labels.bincount(minlength=7))
-    assert torch.equal(matrix, metrics.confusion_matrix(labels, predictions, 7).T)
 
 
 def disagreement(won, lost, both, neither=0):
@@ -458,17 +379,6 @@ def test_bootstrap_interval_is_the_normal_one_for_many_images(won, lost, both):
     assert metrics.paired_bootstrap(a, b) == (difference, low, high)
 
 
-def test_bootstrap_equals_the_resampling_of_images():
-    a, b = disagreement(9, 3, 20, 8)
-    generator = torch.Generator().manual_seed(0)
-    index = torch.randint(len(a), (40_000, len(a)), generator=generator)
-    expected = (
-        (a.double() - b.double())[index].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
-    )
-    _, low, high = metrics.paired_bootstrap(a, b, 40_000)
-    assert [low, high] == pytest.approx(expected.tolist(), abs=1.01 / len(a))  # to a step of its grid
-
-
 def test_bootstrap_of_several_networks_is_that_of_their_mean():
     generator = torch.Generator().manual_seed(3)
     a, b = torch.rand(2, 3, 4_000, generator=generator) < torch.tensor([0.8, 0.77]).view(2, 1, 1)
@@ -487,6 +397,31 @@ def test_bootstrap_of_certain_outcomes():
     assert metrics.paired_bootstrap(no, yes) == (-1, -1, -1)
 
 
+def test_compare_is_the_bootstrap_in_points_and_each_seed_on_its_own():
+    a = torch.tensor([[1, 1, 1, 0], [1, 0, 1, 1]]) > 0
+    b = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 1]]) > 0
+    found = metrics.compare(a, b)
+    assert found.pop("by_seed") == [50, 0]
+    assert tuple(found.values()) == tuple(100 * value for value in metrics.paired_bootstrap(a, b))
+    assert list(found) == ["points", "low", "high"] and found["points"] == 25
+    assert metrics.compare(a[0], b[0])["by_seed"] == [50]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "by_seed", "expected"),
+    [
+        (0.1, 0.9, [0.2, 0.8], "helps"), (0.1, 0.9, [-0.2, 0.8], "neither"), (-0.1, 0.9, [0.2, 0.8], "neither"),
+        (-0.9, -0.1, [-0.5], "harms"), (-0.9, -0.1, [-0.5, 0.1], "neither"), (-0.9, 0.1, [-0.5], "neither"),
+    ],
+)  # fmt: skip
+def test_a_direction_needs_the_interval_and_every_seed(low, high, by_seed, expected):
+    assert metrics.direction(points=0.5, low=low, high=high, by_seed=by_seed) == expected
+
+
+def test_signed():
+    assert [metrics.signed(value) for value in (0.5, -0.25, 0.004, -0.004)] == ["+0.50", "−0.25", "0.00", "0.00"]
+
+
 def test_paired_interval_by_scipy_and_over_pairs_of_networks():
     generator = torch.Generator().manual_seed(0)
     a, b = 30 + torch.randn(2, 3, 500, generator=generator)
@@ -495,7 +430,7 @@ def test_paired_interval_by_scipy_and_over_pairs_of_networks():
     assert found == pytest.approx((gained.mean(), *norm.interval(0.95, gained.mean(), sem(gained))), abs=1e-6)
     assert metrics.paired_interval(a[:1], b[:1]) == metrics.paired_interval(a[0], b[0])
     for bad in (b[:2], b[..., :1]):
-        with pytest.raises(ValueError, match="of two or more images, both alike, were expected, found"):
+        with pytest.raises(ValueError, match="of two or more images, were expected, both alike, found"):
             metrics.paired_interval(a[..., : bad.shape[-1]], bad)
 
 
@@ -503,11 +438,6 @@ def test_paired_interval_by_scipy_and_over_pairs_of_networks():
 def test_mcnemar_is_the_exact_binomial_test(won, lost):
     p_value = metrics.mcnemar(*disagreement(won, lost, 30))
     assert p_value == pytest.approx(min(1.0, 2 * binom.cdf(min(won, lost), won + lost, 0.5)), abs=1e-12)
-
-
-def test_mcnemar_by_hand():
-    assert metrics.mcnemar(*disagreement(5, 0, 10)) == pytest.approx(2 / 2**5)
-    assert metrics.mcnemar(*disagreement(0, 0, 10)) == 1.0
 
 
 def test_calibration_by_hand():
@@ -533,7 +463,7 @@ def test_calibration_of_honest_and_of_boastful_probabilities():
     assert metrics.expected_calibration_error(F.one_hot(labels, 10).double(), (labels + 1) % 10) == 1
 
 
-scores, labels, right = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3) > 0
+scores, labels, correct = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3) > 0
 
 
 @pytest.mark.parametrize(
@@ -544,9 +474,9 @@ scores, labels, right = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3) >
         (lambda: metrics.accuracy(scores / 0, labels), "finite logits"),
         (lambda: metrics.confusion_matrix(scores, labels, 2), r"pass logits.argmax\(1\)"),
         (lambda: metrics.confusion_matrix(labels, labels + 2, 2), "labels must be 0 to 1 .* 2 to 2"),
-        (lambda: metrics.mcnemar(right.float(), right), r"correct_a must be .* torch.bool.*torch.float32"),
-        (lambda: metrics.mcnemar(right, right[:2]), r"correct_b .*found \(2,\)"),
-        (lambda: metrics.paired_bootstrap(right, right, 0), "num_resamples must be 1"),
+        (lambda: metrics.mcnemar(correct.float(), correct), "torch.bool.*both alike, found .* of torch.float32"),
+        (lambda: metrics.mcnemar(correct, correct[:2]), r"both alike, .* and \(2,\) of"),
+        (lambda: metrics.paired_bootstrap(correct, correct, 0), "num_resamples must be 1"),
         (lambda: metrics.calibration_bins(scores + 1, labels), r"Apply softmax\(1\)"),
         (lambda: metrics.calibration_bins(scores, labels, 0), "num_bins must be 1"),
     ],
@@ -578,24 +508,35 @@ def photograph(part, name):
 
 def test_niqe_prefers_photographs_to_what_spoils_them():
     astronaut, cat = photograph("train", "astronaut"), photograph("test", "chelsea")
-    natural = metrics.NaturalScenes([astronaut, photograph("test", "coffee")])
+    niqe = metrics.NIQE([astronaut, photograph("test", "coffee")])
     noise = torch.randn(cat.shape, generator=torch.Generator().manual_seed(0))
-    score = natural.score(cat)
-    assert score == natural.score(cat.clone())
-    soft = [natural.score(gaussian_blur(cat, 13, sigma)) for sigma in (1.0, 2.0)]
-    noisy = [natural.score((cat + sigma * noise).clamp(0, 1)) for sigma in (0.05, 0.2)]
+    score = niqe.score(cat)
+    assert score == niqe.score(cat.clone())
+    soft = [niqe.score(gaussian_blur(cat, 13, sigma)) for sigma in (1.0, 2.0)]
+    noisy = [niqe.score((cat + sigma * noise).clamp(0, 1)) for sigma in (0.05, 0.2)]
     assert score < soft[0] < soft[1] and score < noisy[0] < noisy[1]
-    assert natural.score(astronaut) < score  # what it was fitted on
+    assert niqe.score(astronaut) < score  # what it was fitted on
     halves = torch.stack([cat[:, :288, :192], cat[:, :288, 192:384]])
-    assert natural.score(halves) == pytest.approx(natural.score(cat[:, :288, :384]), rel=0.1)  # but for the new borders
+    assert niqe.score(halves) == pytest.approx(niqe.score(cat[:, :288, :384]), rel=0.1)  # but for the new borders
 
 
-def test_niqe_says_what_it_needs():
-    natural = metrics.NaturalScenes([photograph("test", "coffee")])
+def test_niqe_without_a_value_or_a_reason():
+    coffee = photograph("test", "coffee")
+    niqe = metrics.NIQE([torch.rand(3, 95, 200), coffee])  # a photograph too small for a block is passed over
+    assert niqe.score(coffee) == metrics.NIQE([coffee]).score(coffee)
+    assert math.isnan(niqe.score(torch.full((3, 96, 96), 0.5)))
     with pytest.raises(ValueError, match="sides >= 96"):
-        natural.score(torch.rand(3, 95, 200))
-    with pytest.raises(ValueError, match="flat"):
-        natural.score(torch.full((3, 96, 96), 0.5))
+        niqe.score(torch.rand(3, 95, 200))
+    for nothing in ([], [torch.rand(3, 95, 200)], [torch.full((3, 96, 96), 0.5)]):
+        with pytest.raises(ValueError, match="NIQE needs photographs, not flat, with sides >= 96"):
+            metrics.NIQE(nothing)
+
+
+def test_niqe_is_stored_without_its_photographs(tmp_path):
+    cat, niqe = photograph("test", "chelsea"), metrics.NIQE([photograph("test", "coffee")])
+    torch.save(niqe.state(), tmp_path / "niqe.pth")
+    again = metrics.NIQE.from_state(torch.load(tmp_path / "niqe.pth", weights_only=True))
+    assert again.score(cat) == niqe.score(cat)
 
 
 # --- colour

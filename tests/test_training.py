@@ -1,6 +1,5 @@
-"""The loop: it learns, resumes to the same bits, writes whole files, refuses what is wrong, splits over processes."""
+"""The loop: it learns, resumes to the same bits, uses every setting, and several processes train as one."""
 import copy
-import json
 import math
 import subprocess
 import sys
@@ -10,8 +9,10 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import NetSet
+import runs
 import training
 
 ROOT = Path(__file__).parent.parent
@@ -20,12 +21,12 @@ BRIGHTNESS = torch.rand(64, generator=CHANCE)
 IMAGES = BRIGHTNESS.view(64, 1, 1, 1) * torch.rand(64, 3, 32, 32, generator=CHANCE)
 LABELS = (BRIGHTNESS > 0.5).long()
 SETTINGS = {"num_epochs": 4, "steps_per_epoch": 4, "learning_rate": 3e-3, "schedule": "one_cycle", "ema_decay": 0.9}
-DATA = {"name": "random pictures", "fingerprint": "0"}
+DATA = {"name": "random images", "fingerprint": "0"}
 
 
-def new_model():
+def new_model(dropout=0.1):
     torch.manual_seed(0)
-    return NetSet.ClassifyNet(num_classes=2, num_channels=4, dropout=(0.1, 0.1))
+    return NetSet.ClassifyNet(num_classes=2, num_channels=4, dropout=(dropout, dropout))
 
 
 def loss(model, batch):
@@ -45,167 +46,262 @@ def validate(model):
 
 def fit(folder, model=None, settings=SETTINGS, data=DATA, validate=validate, loss=loss, batches=batches, **options):
     model = model or new_model()
-    return model, training.fit(model, loss, batches, folder, settings, data, validate, ("loss", "min"), **options)
+    return model, training.fit(model, loss, batches, folder, settings, data, validate, "loss", "min", **options)
 
 
 def same(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
+def never(*_):
+    raise AssertionError("trained again")
+
+
+def interrupted(batches, epoch, step):
+    """`batches` whose epoch, counted from 1, breaks off before a step."""
+    epochs_begun = []
+
+    def until(generator):
+        epochs_begun.append(1)
+        for number, batch in enumerate(batches(generator)):
+            if len(epochs_begun) == epoch and number == step:
+                raise KeyboardInterrupt
+            yield batch
+
+    return until
+
+
 def test_it_learns_and_leaves_a_whole_run(tmp_path, capsys):
-    model, run = fit(tmp_path / "run", settings=SETTINGS | {"num_epochs": 12, "learning_rate": 0.02})
+    model, run = fit(tmp_path, settings=SETTINGS | {"num_epochs": 12, "learning_rate": 0.02})
     assert run.history.accuracy_valid.max() > 0.9 and run.history.loss_valid.min() < 0.3
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["history.csv", "model.pth", "run.json"]
-    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "run.lock") == ["history.csv", "model.pth", "run.json"]
+    info = runs.read_info(tmp_path)
     assert info["finished"] and info["data"] == DATA and info["settings"]["learning_rate"] == 0.02
     assert info["best_epoch"] == run.history.epoch[run.history.loss_valid.idxmin()]
-    assert not model.training
-    reread = training.load_weights(new_model(), tmp_path / "run" / "model.pth")
-    assert same(model, reread)
+    reread = runs.load_weights(new_model(), tmp_path / "model.pth")
+    assert same(model, reread) and not model.training
     assert validate(reread)["loss"].item() == pytest.approx(run.history.loss_valid.min(), abs=1e-6)
     assert "12/12" in capsys.readouterr().out
 
 
 def test_same_seed_same_bits_other_seed_others(tmp_path):
     a, b = fit(tmp_path / "a")[0], fit(tmp_path / "b")[0]
-    other = fit(tmp_path / "c", settings=SETTINGS | {"seed": 1})[0]
-    assert same(a, b) and not same(a, other)
+    assert same(a, b) and not same(a, fit(tmp_path / "c", settings=SETTINGS | {"seed": 1})[0])
 
 
-@pytest.mark.parametrize("stop_in_epoch", [1, 2, 4])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
-def test_resuming_gives_the_bits_of_an_uninterrupted_run(tmp_path, stop_in_epoch, optimizer, capsys):
+@pytest.mark.parametrize("optimizer, epoch", [("sgd", 1), ("adam", 2), ("muon", 2), ("adamw", 4)])
+def test_resuming_gives_the_bits_of_an_uninterrupted_run(tmp_path, optimizer, epoch):
     settings = SETTINGS | {"optimizer": optimizer, "adam_factor": 0.1}
     whole, whole_run = fit(tmp_path / "whole", settings=settings)
-    epochs_begun = []
-
-    def interrupted(generator):
-        epochs_begun.append(1)
-        for step, batch in enumerate(batches(generator)):
-            if len(epochs_begun) == stop_in_epoch and step == 2:
-                raise KeyboardInterrupt
-            yield batch
-
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "run", settings=settings, batches=interrupted)
+        fit(tmp_path / "run", settings=settings, batches=interrupted(batches, epoch, 2))
     torch.rand(7)  # a new process has another random state
     resumed, run = fit(tmp_path / "run", settings=settings)
     assert same(whole, resumed)
     assert run.history.drop(columns="time_seconds").equals(whole_run.history.drop(columns="time_seconds"))
 
 
-def test_a_run_resumed_in_another_precision_names_both(tmp_path, monkeypatch):
-    settings, epochs_begun = SETTINGS | {"mixed_precision": True}, []
-
-    def interrupted(generator):
-        epochs_begun.append(1)
-        yield from batches(generator)
-        if len(epochs_begun) % 2 == 0:
-            raise KeyboardInterrupt
-
-    for computes_bfloat16 in (False, True):  # an epoch each
-        monkeypatch.setattr(training, "computes_bfloat16", lambda device, answer=computes_bfloat16: answer)
-        with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path, settings=settings, batches=interrupted)
-    assert fit(tmp_path, settings=settings)[1].info["precision"] == "float32 → bfloat16"
+def test_an_unfinished_run_goes_on_with_what_no_training_reads_and_refuses_the_rest(tmp_path):
+    settings = SETTINGS | {"num_test": 10}
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, settings=settings, batches=interrupted(batches, 2, 2))
+    with pytest.raises(ValueError, match="other settings or data") as caught:  # its traceback must not keep the lock
+        fit(tmp_path, settings=settings, data={"name": "others"})
+    assert caught.tb and len(fit(tmp_path, settings=settings | {"num_test": 20, "cutout": 0})[1].history) == 4
 
 
-def test_a_validation_that_gives_no_number_stops(tmp_path):
-    with pytest.raises(FloatingPointError, match=r"no number for loss in epoch 1\. Nothing was saved yet\. Lower"):
-        fit(tmp_path, validate=lambda model: {"loss": float("nan")})
-
-
-def test_a_finished_run_returns_at_once_with_its_weights(tmp_path, capsys):
+def test_a_finished_run_returns_at_once_whatever_it_would_train_on(tmp_path):
     trained, _ = fit(tmp_path)
-
-    def never(generator):
-        raise AssertionError("trained again")
-
-    model, run = fit(tmp_path, batches=never)
-    assert same(trained, model) and run.info["finished"] and len(run.history) == 4
-    model, _ = fit(tmp_path, batches=never, data={"name": "others", "fingerprint": "1"})
-    assert "trained on random pictures" in capsys.readouterr().out
-
-
-def test_other_settings_are_refused_or_begin_afresh(tmp_path):
-    fit(tmp_path)
-    with pytest.raises(ValueError, match=r"learning_rate 0.003 -> 0.1.*delete that folder"):
-        fit(tmp_path, settings=SETTINGS | {"learning_rate": 0.1})
+    model, run = fit(tmp_path, batches=never, data={"name": "others"}, validate=never)
+    assert same(trained, model) and run.info["data"] == DATA and len(run.history) == 4
     _, run = fit(tmp_path, settings=SETTINGS | {"num_epochs": 1}, restart_on_change=True)
     assert len(run.history) == 1
     _, run = fit(tmp_path, settings=SETTINGS | {"num_epochs": 1}, data={"name": "x"}, restart_on_change=True)
     assert run.info["data"] == {"name": "x"}
+    (tmp_path / "model.pth").unlink()  # a run that is kept without its weights is trained again
+    fit(tmp_path, settings=SETTINGS | {"num_epochs": 1}, data={"name": "x"})
+    assert (tmp_path / "model.pth").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
+def test_a_run_resumed_in_another_precision_names_both(tmp_path, monkeypatch):
+    settings = SETTINGS | {"mixed_precision": True}
+    for computes_bfloat16 in (False, True):  # an epoch each
+        monkeypatch.setattr(training, "computes_bfloat16", lambda device, answer=computes_bfloat16: answer)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path, settings=settings, batches=interrupted(batches, 2, 2))
+    assert fit(tmp_path, settings=settings)[1].info["precision"] == "float32 → bfloat16"
+
+
+def test_a_loss_or_score_without_a_value_stops_and_keeps_the_last_checkpoint(tmp_path):
     calls = []
 
     def breaks(model, batch):
         calls.append(1)
         return loss(model, batch)[0] * (float("nan") if len(calls) > 6 else 1), {}
 
-    with pytest.raises(FloatingPointError, match=r"epoch 2.*checkpoint of epoch 1 is kept.*learning_rate"):
-        fit(tmp_path, loss=breaks)
-    assert training.read_tensors(tmp_path / "checkpoint.pth")["epoch"] == 1
-    assert all(v.isfinite().all() for v in training.read_tensors(tmp_path / "model.pth").values())
+    with pytest.raises(FloatingPointError, match="epoch 2"):
+        fit(tmp_path / "loss", loss=breaks)
+    assert runs.read_tensors(tmp_path / "loss" / "checkpoint.pth")["epoch"] == 1
+    assert all(v.isfinite().all() for v in runs.read_tensors(tmp_path / "loss" / "model.pth").values())
+    with pytest.raises(FloatingPointError, match="no number for loss in epoch 1"):
+        fit(tmp_path / "score", validate=lambda model: {"loss": float("nan")})
 
 
-def test_damaged_and_foreign_weights_are_named(tmp_path):
-    fit(tmp_path / "run")
-    path = tmp_path / "run" / "model.pth"
-    with pytest.raises(ValueError, match=r"another network's.*encoder.conv.bias is \(4,\) there and \(8,\) here"):
-        training.load_weights(NetSet.ClassifyNet(num_classes=2, num_channels=8), path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="not a whole file of weights"):
-        training.load_weights(new_model(), path)
-    with pytest.raises(FileNotFoundError, match="Run the notebook"):
-        training.load_weights(new_model(), tmp_path / "none.pth")
-    torch.save({"code": Path}, tmp_path / "code.pth")
-    with pytest.raises(ValueError, match="not a whole file of weights"):
-        training.read_tensors(tmp_path / "code.pth")
-    (tmp_path / "run" / "run.json").write_text('{"finished": tr')
-    with pytest.raises(ValueError, match=r"run.json is not whole.*Delete the folder"):
-        training.read_run(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"run.json is not whole.*Delete the folder"):
-        fit(tmp_path / "run")
-    (tmp_path / "run" / "run.json").write_text('{"finished": true}')
-    with pytest.raises(ValueError, match="lacks data, settings"):
-        training.read_run(tmp_path / "run")
+def test_a_score_without_a_value_that_does_not_choose_is_null(tmp_path):
+    scores = lambda model: {"loss": 1.0, "psnr_db": math.inf, "niqe": math.nan}  # noqa: E731
+    _, run = fit(tmp_path, validate=scores)
+    assert run.info["finished"] and run.info["validation"]["psnr_db_valid"] is None
+    stored = runs.read_run(tmp_path)
+    assert stored.info["validation"] == {"loss_valid": 1.0, "psnr_db_valid": None, "niqe_valid": None}
+    assert stored.history.psnr_db_valid.eq(math.inf).all()
 
 
-def test_a_damaged_checkpoint_is_named_and_nothing_is_overwritten(tmp_path):
-    def stops(generator):
+def test_history_and_report_follow_every_epoch(tmp_path):
+    seen = []
+
+    def report(model, history):
+        logits = training.predict(model, IMAGES)
+        stored = pd.read_csv(tmp_path / "history.csv")
+        seen.append((len(stored), F.cross_entropy(logits, LABELS).item() == history.loss_valid.iloc[-1]))
+
+    fit(tmp_path, report=report)
+    assert seen == [(1, True), (2, True), (3, True), (4, True)]
+
+
+@pytest.mark.parametrize("mode, sign", [("min", 1), ("max", -1)])
+@pytest.mark.parametrize("patience, epochs", [(None, 8), (1, 4), (2, 5), (3, 8)])
+def test_patience_stops_after_epochs_that_are_no_better(tmp_path, patience, epochs, mode, sign):
+    losses = iter([3.0, 2.0, 1.0, 1.0, 1.5, 0.5, 0.6, 0.7])
+    settings = SETTINGS | {"num_epochs": 8, "patience": patience}
+    run = training.fit(new_model(), loss, batches, tmp_path, settings, DATA, lambda _: {"x": sign * next(losses)}, "x",
+                       mode)  # fmt: skip
+    assert len(run.history) == epochs and run.info["best_epoch"] == (3 if epochs < 6 else 6)
+
+
+# --- every setting is used --------------------------------------------------------------------------------------
+
+
+def test_streams_of_chance_are_independent(tmp_path):
+    streams = [training.random_stream(seed, epoch, purpose, rank) for seed in (0, 1, 2, 1000, 2000)
+               for epoch in range(50) for purpose in ("dropout", "batches") for rank in range(4)]  # fmt: skip
+    assert len(set(streams)) == len(streams)
+    seeds = []
+
+    def recorded(generator):
+        seeds.extend([generator.initial_seed(), torch.initial_seed()])
         yield from batches(generator)
-        if (tmp_path / "checkpoint.pth").exists():
-            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path, batches=stops)
-    half = (tmp_path / "checkpoint.pth").read_bytes()[:5000]
-    (tmp_path / "checkpoint.pth").write_bytes(half)
-    weights = (tmp_path / "model.pth").read_bytes()
-    with pytest.raises(ValueError, match=r"checkpoint.pth is not a whole file of weights"):
-        fit(tmp_path)
-    assert (tmp_path / "model.pth").read_bytes() == weights
+    for seed in (0, 1, 1000):
+        fit(tmp_path / str(seed), settings=SETTINGS | {"seed": seed}, batches=recorded)
+    assert len(set(seeds)) == len(seeds) == 3 * 4 * 2
 
 
-def test_float16_weights_are_widened(tmp_path):
-    model = new_model()
-    torch.save({name: value.half() for name, value in model.state_dict().items()}, tmp_path / "half.pth")
-    loaded = training.load_weights(new_model(), tmp_path / "half.pth")
-    assert all(p.dtype == torch.float32 for p in loaded.parameters())
+def one_weight(folder, gradient, **settings):
+    """A weight that starts at 4 and always has this gradient, after training in two steps of rate 0.1."""
+    model = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.constant_(model.weight, 4)
+    settings = {"num_epochs": 1, "steps_per_epoch": 2, "learning_rate": 0.1, **settings}
+    training.fit(model, lambda model, batch: (gradient * model.weight.sum(), {}), lambda _: [{"x": torch.zeros(1)}] * 2,
+                 folder, settings, DATA, lambda _: {"x": 0.0}, "x", "min")  # fmt: skip
+    return model.weight.item()
 
 
-def test_half_weights_are_stored_in_float16_and_are_what_training_ends_with(tmp_path):
-    model, run = fit(tmp_path / "half", settings=SETTINGS | {"half_weights": True})
+@pytest.mark.parametrize("gradient, settings, moved", [
+    (1.0, {"optimizer": "sgd", "momentum": 0.0}, -0.2),
+    (1.0, {"optimizer": "sgd"}, -(0.1 + 0.19)),
+    (1.0, {"optimizer": "sgd", "nesterov": True}, -(0.19 + 0.271)),
+    (5.0, {"optimizer": "adam"}, -0.2),
+    (0.0, {"optimizer": "adam", "weight_decay": 0.5}, -0.2),  # the decay is one more gradient
+    (0.0, {"optimizer": "adamw", "weight_decay": 0.5}, 4 * 0.95**2 - 4),  # the decay stands alone
+    (0.0, {"optimizer": "muon", "adam_factor": 0.5, "weight_decay": 0.5}, 4 * 0.975**2 - 4),
+    (50.0, {"optimizer": "sgd", "momentum": 0.0, "clip_norm": 2.0}, -0.4),
+    (1.0, {"optimizer": "sgd", "momentum": 0.0, "ema_decay": 0.1}, -(0.1 * 0.1 + 0.9 * 0.2)),
+    (1.0, {"optimizer": "sgd", "momentum": 0.0, "ema_decay": 0.9}, -(2 / 11 * 0.1 + 9 / 11 * 0.2)),  # rises with steps
+    (1.0, {"optimizer": "sgd", "momentum": 0.0, "schedule": "one_cycle", "warmup": 1.0}, -(0.05 + 0.1)),
+])  # fmt: skip
+def test_two_steps_by_hand(tmp_path, gradient, settings, moved):
+    assert one_weight(tmp_path, gradient, **settings) - 4 == pytest.approx(moved, abs=1e-3 * abs(moved))
+
+
+def test_an_optimizer_or_schedule_that_is_not_known_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="adam, adamw, muon or sgd; got 'lion'"):
+        one_weight(tmp_path, 1.0, optimizer="lion")
+    with pytest.raises(ValueError, match="constant, step or one_cycle; got 'cosine'"):
+        one_weight(tmp_path, 1.0, schedule="cosine")
+
+
+def test_schedules_by_hand():
+    def factors(**settings):
+        factor = training.make_schedule({"num_epochs": 5, "steps_per_epoch": 2, **settings})
+        return [factor(step) for step in range(11)]
+
+    assert factors(schedule="constant") == [1.0] * 11
+    assert factors(schedule="step", step_epochs=2, gamma=0.5) == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+    one_cycle = factors(schedule="one_cycle", warmup=0.2)
+    assert one_cycle[:3] == [0.5, 1.0, 1.0] and one_cycle[10] == pytest.approx(0)
+    assert one_cycle[6] == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 2))
+    assert factors(schedule="one_cycle", final_rate=0.1)[10] == pytest.approx(0.1)
+
+
+def test_orthogonalise_brings_all_singular_values_near_one():
+    for shape in ((16, 40), (40, 16), (3, 16, 40)):
+        matrix = torch.randn(shape, generator=CHANCE)
+        u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+        found = training.orthogonalise(matrix)
+        values = torch.linalg.svdvals(found)
+        assert 0.6 < values.min() and values.max() < 1.3
+        assert F.cosine_similarity(found.flatten(), (u @ vt).flatten(), dim=0) > 0.95
+
+
+def test_muon_moves_inner_layers_by_orthogonal_steps_and_the_others_as_adam_does():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), *(nn.Conv2d(16, 16, 3) for _ in range(2)), nn.Conv2d(16, 64, 1))
+    alone = [copy.deepcopy(layer.weight) for layer in model[1:]]
+    settings = {"optimizer": "muon", "learning_rate": 0.1, "adam_factor": 0.01, "weight_decay": 0.1}
+    optimizer = training.make_optimizer(model, settings)
+    singles = [training.Muon([{"params": [weight], "orthogonal": True}], 0.1, weight_decay=0.1) for weight in alone]
+    before = copy.deepcopy(model.state_dict())
+    for step in range(2):
+        optimizer.zero_grad()
+        model(torch.rand(2, 3, 9, 9, generator=CHANCE)).square().mean().backward()
+        gradients = {name: value.grad.clone() for name, value in model.named_parameters()}
+        for single, weight, layer in zip(singles, alone, model[1:], strict=True):
+            weight.grad = layer.weight.grad.clone()
+            single.step()
+        optimizer.step()
+        if step == 0:  # Nesterov's first step goes along the gradient itself; 64 rows of 16 are scaled by 2
+            for name, scale in (("1.weight", 1), ("3.weight", 2)):
+                direction = training.orthogonalise(gradients[name].flatten(1)).view_as(before[name])
+                expected = before[name] * (1 - 0.1 * 0.1) - 0.1 * scale * direction
+                torch.testing.assert_close(model.state_dict()[name], expected, rtol=1e-3, atol=1e-4)
+            expected = before["0.weight"] * (1 - 0.001 * 0.1) - 0.001 * gradients["0.weight"].sign()
+            torch.testing.assert_close(model.state_dict()["0.weight"], expected, rtol=1e-3, atol=1e-5)
+    for weight, layer in zip(alone, model[1:], strict=True):  # by shapes as one at a time
+        torch.testing.assert_close(layer.weight, weight, rtol=1e-4, atol=1e-5)
+
+
+def test_rate_factors_slow_the_named_part_only_and_frozen_parts_have_no_rate():
+    pair = NetSet.MultiTaskNet(NetSet.SRNet(num_channels=64, num_blocks=0), new_model())
+    optimizer = training.make_optimizer(pair, {"learning_rate": 0.1, "optimizer": "sgd", "rate_factors": {"sr": 0.5}})
+    rates = {group["lr"]: sum(p.numel() for p in group["params"]) for group in optimizer.param_groups}
+    assert rates == {0.05: NetSet.count_parameters(pair.sr), 0.1: NetSet.count_parameters(pair.classifier)}
+    pair.sr.requires_grad_(False)
+    frozen = training.make_optimizer(pair, {"learning_rate": 0.1, "optimizer": "sgd"})
+    assert sum(p.numel() for g in frozen.param_groups for p in g["params"]) == NetSet.count_parameters(pair.classifier)
+
+
+def test_save_fp16_stores_float16_and_refuses_what_it_cannot_hold(tmp_path):
+    settings = SETTINGS | {"save_fp16": True}
+    model, run = fit(tmp_path / "half", settings=settings)
     stored = torch.load(tmp_path / "half" / "model.pth", weights_only=True)
     assert {value.dtype for value in stored.values()} == {torch.float16}
     assert all(torch.equal(value, stored[name].float()) for name, value in model.state_dict().items())
-    assert run.info["weights"] == training.file_fingerprint(tmp_path / "half" / "model.pth")
-    whole = fit(tmp_path / "whole")[0]
-    assert not same(model, whole)  # rounded, and by no more than float16 rounds
-    for rounded, exact in zip(model.state_dict().values(), whole.state_dict().values(), strict=True):
-        torch.testing.assert_close(rounded, exact, rtol=2**-11, atol=2**-24)
+    exact = fit(tmp_path / "exact")[0].state_dict()
+    assert all(torch.equal(value.half(), stored[name]) for name, value in exact.items())
+    large = new_model()
+    nn.init.constant_(large.encoder.conv.bias, 1e5)
+    with pytest.raises(OverflowError, match=r"encoder\.conv\.bias.*save_fp16"):
+        fit(tmp_path / "large", large, settings)
 
 
 def test_mixed_precision_is_used_where_the_device_computes_it(tmp_path, monkeypatch):
@@ -217,331 +313,45 @@ def test_mixed_precision_is_used_where_the_device_computes_it(tmp_path, monkeypa
     mixed, run = fit(tmp_path / "mixed", settings=settings)
     assert run.info["precision"] == "bfloat16" and not same(plain, mixed)
     assert {value.dtype for value in mixed.state_dict().values()} == {torch.float32}
-    logits = training.predict(plain, IMAGES)
-    rounded = training.predict(plain, IMAGES, mixed_precision=True)
+    logits, rounded = (training.predict(plain, IMAGES, mixed_precision=mixed) for mixed in (False, True))
     assert not torch.equal(logits, rounded) and rounded.dtype == torch.float32
     torch.testing.assert_close(logits, rounded, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize(
-    "capabilities, expected",
-    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)],
-)
-def test_cpus_that_compute_bfloat16(monkeypatch, capabilities, expected):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert training.computes_bfloat16(torch.device("cpu")) is expected
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
-    assert training.computes_bfloat16(torch.device("cuda")) is True
-
-
-def test_history_can_be_read_after_every_epoch(tmp_path):
-    seen = []
-
-    def watching(model):
-        seen.append(len(pd.read_csv(tmp_path / "history.csv")) if (tmp_path / "history.csv").exists() else 0)
-        return validate(model)
-
-    fit(tmp_path, validate=watching)
-    assert seen == [0, 1, 2, 3] and len(training.read_run(tmp_path).history) == 4
-
-
-def test_report_sees_the_model_and_its_history_after_every_epoch(tmp_path):
-    seen = []
-
-    def report(model, history):
-        logits = training.predict(model, IMAGES)
-        seen.append((len(history), F.cross_entropy(logits, LABELS).item() == history.loss_valid.iloc[-1]))
-
-    fit(tmp_path, report=report)
-    assert seen == [(1, True), (2, True), (3, True), (4, True)]
-
-
-@pytest.mark.parametrize("patience, epochs", [(None, 8), (1, 4), (2, 5), (3, 8), (8, 8)])
-def test_patience_stops_after_epochs_that_are_no_better(tmp_path, patience, epochs):
-    losses = iter([3.0, 2.0, 1.0, 1.0, 1.5, 0.5, 0.6, 0.7])
-    settings = SETTINGS | {"num_epochs": 8, "patience": patience}
-    _, run = fit(tmp_path, settings=settings, validate=lambda model: {"loss": next(losses)})
-    assert len(run.history) == epochs and run.info["finished"]
-    assert run.info["best_epoch"] == (3 if epochs < 6 else 6)
-    assert len(fit(tmp_path, settings=settings, validate=None)[1].history) == epochs  # nothing left to train
-
-
-def test_find_run_needs_no_model_and_no_weights(tmp_path):
-    assert training.find_run(tmp_path, SETTINGS, DATA) is None
-    fit(tmp_path)
-    assert training.find_run(tmp_path, SETTINGS, DATA).has_weights
-    (tmp_path / "model.pth").unlink()
-    run = training.find_run(tmp_path, SETTINGS, DATA)
-    assert not run.has_weights and len(run.history) == 4
-    with pytest.raises(ValueError, match="started from other weights"):
-        training.find_run(tmp_path, SETTINGS, DATA | {"starts_from": "abc"})
-    with pytest.raises(ValueError, match=r"learning_rate 0\.003 -> 0\.1"):
-        training.find_run(tmp_path, SETTINGS | {"learning_rate": 0.1}, DATA)
-    assert training.find_run(tmp_path, SETTINGS | {"learning_rate": 0.1}, DATA, restart_on_change=True) is None
-    assert not (tmp_path / "run.json").exists()
-
-
-def test_the_seeds_runs_are_the_readers_own_before_the_shipped_ones(tmp_path):
-    asked = {"task1": "photographs", "task2": "pictures"}
-    for place, task, accuracy in (
-        ("seed_begun", "task1", [0.1]), ("seed_begun", "task2", [0.2, 0.3]), ("seed", "task1", [0.4]),
-        ("seed", "task2", [0.5, 0.6, 0.7]),
-    ):  # fmt: skip
-        before, folder = training.find_seed_runs(tmp_path, asked), tmp_path / place / task
-        folder.mkdir(parents=True)
-        settings = {"steps_per_epoch": 10, "batch_size": 5}
-        training.write_info(folder, {"finished": False, "settings": settings, "data": {"name": asked[task]}})
-        runs = training.find_seed_runs(tmp_path, asked)
-        assert runs.keys() == before.keys() and all(runs[name].folder == before[name].folder for name in runs)
-        epochs = range(1, len(accuracy) + 1)
-        training.write_table(folder / "history.csv", pd.DataFrame({"epoch": epochs, "accuracy_valid": accuracy}))
-        runs = training.find_seed_runs(tmp_path, asked)
-        if task == "task2":  # now this place has both
-            assert [run.folder.parent.name for run in runs.values()] == [place, place]
-            assert runs[task].history.accuracy_valid.tolist() == accuracy
-            counted = training.in_epochs(runs[task], num_pictures=200)
-            assert counted.epoch.tolist() == [0.25 * epoch for epoch in epochs]
-    assert training.find_seed_runs(tmp_path, asked | {"task2": "other pictures"}) == {}
-
-
-def test_a_finished_run_without_its_weights_is_trained_again(tmp_path, capsys):
-    first = fit(tmp_path)[0]
-    (tmp_path / "model.pth").unlink()
-    assert same(first, fit(tmp_path)[0]) and (tmp_path / "model.pth").exists()
-    assert "kept without its weights" in capsys.readouterr().out
-    (tmp_path / "model.pth").unlink()
-    with pytest.raises(FileNotFoundError, match=r"kept without its weights\. .* Delete the folder"):
-        training.read_run(tmp_path).load(first)
-
-
-def test_orthogonalise_brings_singular_values_near_one():
-    torch.manual_seed(0)
-    for shape in ((16, 40), (40, 16), (30, 30)):
-        matrix = torch.randn(shape) * 0.01
-        values = torch.linalg.svdvals(training.orthogonalise(matrix))
-        assert values[:15].min() > 0.6 and values.max() < 1.25
-    u, _, v = torch.linalg.svd(torch.randn(20, 50), full_matrices=False)
-    near = training.orthogonalise(u * torch.linspace(1, 2, 20) @ v)
-    assert F.cosine_similarity(near.flatten(), (u @ v).flatten(), dim=0) > 0.98
-
-
-def test_muon_by_hand():
-    """One step: inner weights move along the orthogonal matrix, biases and outer layers as Adam moves them."""
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(16, 32, 3))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = training.make_optimizer(model, {"optimizer": "muon", "learning_rate": 0.1, "adam_factor": 0.01})
-    model(torch.rand(2, 3, 8, 8)).square().mean().backward()
-    gradients = {name: value.grad.clone() for name, value in model.named_parameters()}
-    optimizer.step()
-    moved = {name: value - before[name] for name, value in model.state_dict().items()}
-    expected = -0.1 * training.orthogonalise(gradients["1.weight"].flatten(1))  # 32 x 144: no wider than long
-    torch.testing.assert_close(moved["1.weight"].flatten(1), expected, rtol=1e-3, atol=1e-4)
-    for name in ("0.weight", "0.bias", "1.bias"):
-        torch.testing.assert_close(moved[name], -0.001 * gradients[name].sign(), rtol=0.05, atol=1e-5)
-
-
-def test_keep_computes_once_for_each_key(tmp_path):
-    calls = []
-
-    def compute():
-        calls.append(1)
-        return {"answer": torch.tensor([3, 1]) + len(calls)}
-
-    path = tmp_path / "deep" / "test.pth"
-    for _ in range(2):
-        assert training.keep(path, compute, ["abc", 10])["answer"].tolist() == [4, 2]
-    assert training.keep(path, compute, ("abc", 10)).keys() == {"answer"}  # a tuple is a list to JSON
-    assert len(calls) == 1
-    assert training.keep(path, compute, ["other", 10])["answer"].tolist() == [5, 3]
-
-
-@pytest.mark.parametrize(
-    "asked, shipped, data_is_there, expected",
-    [
-        ("auto", True, True, "study"), ("auto", True, False, "quick"), ("auto", False, True, "quick"),
-        ("seed", False, False, "seed"), ("quick", True, True, "quick"), ("study", True, True, "study"),
-        ("study", False, False, "study"),
-    ],
-)  # fmt: skip
-def test_pick_profile(tmp_path, capsys, asked, shipped, data_is_there, expected):
-    if shipped:
-        fit(tmp_path)
-        capsys.readouterr()
-    assert training.pick_profile(asked, tmp_path, data_is_there) == expected
-    assert (expected in capsys.readouterr().out) == (asked == "auto")
-
-
-def test_of_several_processes_the_first_alone_says_the_profile(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    assert training.pick_profile("auto", tmp_path, data_is_there=True) == "quick" and not capsys.readouterr().out
-
-
-def test_other_settings_are_refused_where_a_summary_lies(tmp_path):
-    training.refuse_other_settings(tmp_path, {"seeds": (0,)})
-    training.write_info(tmp_path, {"finished": True, "settings": {"seeds": [0, 1], "batch_size": 4}, "data": {}})
-    training.refuse_other_settings(tmp_path, {"seeds": (0, 1), "batch_size": 4})
-    with pytest.raises(ValueError, match=r"other settings \(batch_size 4 -> None; seeds \[0, 1\] -> \[0\]\)"):
-        training.refuse_other_settings(tmp_path, {"seeds": [0]})
-
-
-def test_a_study_without_its_data_does_not_write_over_the_finished_run(tmp_path):
-    fit(tmp_path)
-    with pytest.raises(ValueError, match=r"its finished run is in .*\. Get it .* another results_root"):
-        training.pick_profile("study", tmp_path, data_is_there=False)
-
-
-def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
-    path = tmp_path / "结果 file.json"
-    training.write_json(path, {"a": 1})
-
-    def fails(beside):
-        beside.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        training.write_whole(path, fails)
-    assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
-
-
-def test_schedules_by_hand():
-    def factors(**settings):
-        factor = training.schedule({"num_epochs": 5, "steps_per_epoch": 2, **settings})
-        return [factor(step) for step in range(11)]
-
-    assert factors(schedule="constant") == [1.0] * 11
-    assert factors(schedule="step", step_epochs=2, gamma=0.5) == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
-    one_cycle = factors(schedule="one_cycle", warmup=0.2)
-    assert one_cycle[:3] == [0.5, 1.0, 1.0] and one_cycle[10] == pytest.approx(0)
-    assert one_cycle[6] == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 2))
-
-
-def test_choose_takes_one_column_and_refuses_unknown_names():
-    table = {"num_epochs": (1, 2, 3), "flip": (True, False, False)}
-    assert training.choose("study", None, **table) == {"num_epochs": 2, "flip": False}
-    assert training.choose("seed", {"flip": True}, **table).flip is True
-    with pytest.raises(ValueError, match="quick, study, seed; got 'fast'"):
-        training.choose("fast", None, **table)
-    with pytest.raises(ValueError, match="No setting is called epochs; there are num_epochs, flip"):
-        training.choose("quick", {"epochs": 2}, **table)
-
-
-def test_predict_in_parts_equals_whole_and_takes_uint8():
-    model = new_model().eval()
-    torch.testing.assert_close(training.predict(model, IMAGES, batch_size=7), training.predict(model, IMAGES))
+@pytest.mark.parametrize("mode", [True, False])
+def test_predict_in_parts_equals_whole_takes_uint8_and_leaves_the_mode(mode):
+    model = new_model(dropout=0.5).train(mode)
+    logits = training.predict(model, IMAGES)
+    assert model.training is mode and torch.equal(logits, training.predict(model, IMAGES))  # without dropout
+    torch.testing.assert_close(training.predict(model, IMAGES, batch_size=7), logits)
     pixels = (IMAGES * 255).round().byte()
     torch.testing.assert_close(training.predict(model, pixels), training.predict(model, pixels.float() / 255))
-    pair = NetSet.MultiTaskNet(NetSet.BicubicEnlarger(), model)
+    pair = NetSet.MultiTaskNet(NetSet.BicubicUpsampler(), model)
     restored, logits = training.predict(pair, IMAGES[:5, :, ::2, ::2], batch_size=2)
     assert restored.shape == (5, 3, 32, 32) and logits.shape == (5, 2)
 
 
-TWO_PROCESSES = """
-import sys; sys.path.insert(0, {root!r})
-import torch, training
-from tests import test_training as t
-training.start(0)
-torch.set_num_threads(1)
-model = t.new_model()
-for layer in model.modules():
-    if isinstance(layer, torch.nn.Dropout): layer.p = 0.0
-settings = dict(num_epochs=2, steps_per_epoch=4, learning_rate=1e-2, optimizer="sgd")
-training.fit(model, t.loss, t.batches, {folder!r}, settings, t.DATA, t.validate, ("loss", "min"))
-"""
+def test_perceptual_features_are_vggs_or_the_classifiers_and_say_so(tmp_path, monkeypatch):
+    folder, settings = tmp_path / "results" / "task2", {"num_channels": 8, "dropout": [0.0, 0.0]}
+    folder.mkdir(parents=True)
+    torch.save(NetSet.ClassifyNet.from_settings(settings).state_dict(), folder / "model.pth")
+    (folder / "history.csv").write_text("epoch\n1\n")
+    runs.write_info(folder, {"finished": True, "settings": settings, "data": {"name": "ten classes"}})
+    place = {"data_root": tmp_path, "results_root": tmp_path / "results"}
+    monkeypatch.setattr(training.datasets, "find_vgg", lambda network, root: None)
+    features, words = training.perceptual_features("vgg19", [5, 4], [2, 1], "study", **place)
+    assert features(torch.rand(1, 3, 32, 32)).shape == (1, 8, 16, 16)
+    assert words == f"ClassifyNet, ten classes, phi(2, 1), weights {runs.file_fingerprint(folder / 'model.pth')}"
+    blocks = tmp_path / "vgg19_blocks1to3.pth"
+    blocks.write_bytes(b"")
+    monkeypatch.setattr(training.datasets, "find_vgg", lambda network, root: blocks)
+    monkeypatch.setattr(NetSet.PerceptualFeatures, "of_vgg_blocks", lambda weights, i, j: (weights, i, j))
+    features, words = training.perceptual_features("vgg19", [3, 4], [2, 1], "study", **place)
+    assert features == (blocks, 3, 4) and words.startswith("VGG19, ImageNet, phi(3, 4)")
+    assert training.perceptual_features("vgg19", [3, 4], [2, 1], "quick", **place)[1].startswith("ClassifyNet")
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_torchrun_trains_the_same_weights_on_one_and_two_processes(tmp_path, processes):
-    script = tmp_path / "train.py"
-    script.write_text(TWO_PROCESSES.format(root=str(ROOT), folder=str(tmp_path / "run")))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    done = subprocess.run([*torchrun, script], capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("torch ") == 1, "only process 0 prints"
-    model = new_model()
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.Dropout):
-            layer.p = 0.0
-    settings = {"num_epochs": 2, "steps_per_epoch": 4, "learning_rate": 1e-2, "optimizer": "sgd"}
-    alone, _ = fit(tmp_path / "alone", model=model, settings=settings)
-    shared = training.load_weights(new_model(), tmp_path / "run" / "model.pth")
-    for a, b in zip(alone.state_dict().values(), shared.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-def one_step(task, folder):
-    """The weights after one step of SGD at rate 1, so that they show the gradient, of a task's loss on six pictures."""
-    torch.manual_seed(0)
-    sr = NetSet.SRNet(num_channels=64, num_blocks=1, start="kaiming")
-    classifier = NetSet.ClassifyNet(num_channels=4, dropout=(0.0, 0.0))
-    model = {"sr": sr, "classify": classifier, "joint": NetSet.MultiTaskNet(sr, classifier)}[task]
-    hr_img, lr_img = IMAGES[:6], F.avg_pool2d(IMAGES[:6], 2)
-    batch = {"lr_img": lr_img, "hr_img": hr_img, "label": torch.arange(6)}
-
-    def loss(model, batch):
-        if task == "sr":
-            return F.l1_loss(model(batch["lr_img"]), batch["hr_img"]), {}
-        if task == "classify":
-            return F.cross_entropy(model(batch["hr_img"]), batch["label"]), {}
-        sr_img, logits = model(batch["lr_img"])
-        return F.l1_loss(sr_img, batch["hr_img"]) + F.cross_entropy(logits, batch["label"]), {}
-
-    settings = {"num_epochs": 1, "steps_per_epoch": 1, "learning_rate": 1.0, "optimizer": "sgd"}
-    training.fit(model, loss, lambda generator: [batch], folder, settings, DATA, lambda m: {"x": 0.0}, ("x", "min"))
-    return model
-
-
-STEP_UNDER_TORCHRUN = """
-import sys; sys.path.insert(0, {root!r})
-import torch, training
-from pathlib import Path
-from tests import test_training as t
-training.start(0)
-torch.set_num_threads(1)
-for task in ("sr", "classify", "joint"):
-    t.one_step(task, Path({folder!r}) / task)
-"""
-
-
-def test_two_processes_have_the_gradients_of_one(tmp_path):
-    script = tmp_path / "step.py"
-    script.write_text(STEP_UNDER_TORCHRUN.format(root=str(ROOT), folder=str(tmp_path / "two")))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run([*torchrun, script], capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    for task in ("sr", "classify", "joint"):
-        alone = one_step(task, tmp_path / "one" / task).state_dict()
-        shared = training.read_tensors(tmp_path / "two" / task / "model.pth")
-        for name, weight in alone.items():
-            torch.testing.assert_close(shared[name], weight, rtol=0, atol=1e-6)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: compares its answers with the CPU's")
-def test_a_gpu_gives_the_answers_of_the_cpu():
-    torch.backends.cudnn.allow_tf32 = False
-    model = NetSet.MultiTaskNet(NetSet.SRNet(), NetSet.ClassifyNet()).eval()
-    training.load_weights(model, ROOT / "results" / "multi" / "seed0" / "joint" / "model.pth")
-    lr_img = F.avg_pool2d(IMAGES, 2)
-    on_cpu = training.predict(model, lr_img)
-    on_gpu = training.predict(model.cuda(), lr_img)
-    torch.testing.assert_close(on_gpu[0], on_cpu[0], rtol=0, atol=1e-4)
-    first, second = on_cpu[1].softmax(1).topk(2).values.T
-    clear = first - second > 1e-3
-    assert torch.equal(on_gpu[1].argmax(1)[clear], on_cpu[1].argmax(1)[clear])
-
-
-def test_rate_factors_slow_the_named_part_only():
-    pair = NetSet.MultiTaskNet(NetSet.SRNet(num_channels=64, num_blocks=0), new_model())
-    optimizer = training.make_optimizer(pair, {"learning_rate": 0.1, "optimizer": "sgd", "rate_factors": {"sr": 0.5}})
-    rates = {group["lr"]: sum(p.numel() for p in group["params"]) for group in optimizer.param_groups}
-    assert rates == {0.05: NetSet.count_parameters(pair.sr), 0.1: NetSet.count_parameters(pair.classifier)}
-    pair.sr.requires_grad_(False)
-    frozen = training.make_optimizer(pair, {"learning_rate": 0.1, "optimizer": "sgd"})
-    assert sum(p.numel() for g in frozen.param_groups for p in g["params"]) == NetSet.count_parameters(pair.classifier)
-
-
-# --- two networks against each other
-
+# --- a generator against a discriminator ------------------------------------------------------------------------
 
 PHOTOGRAPHS = F.interpolate(torch.rand(16, 3, 6, 6, generator=CHANCE), size=(32, 32), mode="bicubic").clamp(0, 1)
 GAN = {"num_epochs": 3, "steps_per_epoch": 4, "learning_rate": 1e-3, "adversarial_weight": 1e-3, "ema_decay": 0.9}
@@ -561,82 +371,138 @@ def gan_validate(model):
     return {"mse": F.mse_loss(training.predict(model, F.avg_pool2d(PHOTOGRAPHS, 2)), PHOTOGRAPHS)}
 
 
-def new_generator():
+def new_pair():
     torch.manual_seed(0)
-    return NetSet.SRResNet(2, num_channels=8, num_blocks=1)
+    return NetSet.SRResNet(2, num_channels=8, num_blocks=1), NetSet.Discriminator(4, 8)
 
 
-def fit_gan(folder, settings=GAN, batches=gan_batches):
-    generator, discriminator = new_generator(), NetSet.Discriminator(4, 8)
-    run = training.fit_gan(
-        generator, discriminator, pixel_loss, batches, folder, settings, DATA, gan_validate, ("mse", "min")
-    )
-    return generator, run
-
-
-def test_gan_logs_both_sides_and_the_discriminator_learns(tmp_path):
-    settings = GAN | {"num_epochs": 6, "adversarial_weight": 0.0}
-    generator, run = fit_gan(tmp_path, settings)
-    assert {"loss_train", "adversarial_train", "mse_train", "discriminator_train", "true_train", "made_train",
-            "mse_valid"} <= set(run.history)  # fmt: skip
-    last = run.history.iloc[-1]
-    assert last.discriminator_train < run.history.discriminator_train[0]
-    assert last.true_train > last.made_train
-    assert last.loss_train == pytest.approx(last.mse_train, rel=1e-5)  # weight 0: the content alone
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["history.csv", "model.pth", "run.json"]
-    assert same(generator, training.load_weights(new_generator(), tmp_path / "model.pth"))
+def fit_gan(folder, settings=GAN, batches=gan_batches, content=pixel_loss, pair=None):
+    generator, discriminator = pair or new_pair()
+    run = training.fit_gan(generator, discriminator, content, batches, folder, settings, DATA, gan_validate, "mse")
+    return generator, discriminator, run
 
 
 def test_without_adversarial_weight_a_gan_trains_the_generator_as_fit_does(tmp_path):
-    settings = GAN | {"adversarial_weight": 0.0}
-    generator, _ = fit_gan(tmp_path / "gan", settings)
-    alone = new_generator()
+    """The discriminator's step leaves the generator's gradients alone, and learns to tell real from fake."""
+    settings = GAN | {"adversarial_weight": 0.0, "num_epochs": 6}
+    generator, _, run = fit_gan(tmp_path / "gan", settings)
+    alone, _ = new_pair()
     training.fit(alone, lambda model, batch: pixel_loss(model(batch["lr_img"]), batch["hr_img"]), gan_batches,
-                 tmp_path / "alone", settings, DATA, gan_validate, ("mse", "min"))  # fmt: skip
+                 tmp_path / "alone", settings, DATA, gan_validate, "mse", "min")  # fmt: skip
     assert same(generator, alone)
-    assert not same(generator, fit_gan(tmp_path / "against", GAN | {"adversarial_weight": 1.0})[0])
+    first, last = run.history.iloc[0], run.history.iloc[-1]
+    assert last.discriminator_train < first.discriminator_train and last.real_train > last.fake_train
+    assert last.loss_train == pytest.approx(last.mse_train, rel=1e-5) and last.adversarial_train > 0
+    assert not same(generator, fit_gan(tmp_path / "against", GAN | {"adversarial_weight": 1.0, "num_epochs": 6})[0])
 
 
-def test_the_generator_learns_to_be_taken_for_true(tmp_path):
-    """Content 0, and a discriminator that hardly learns: what it answers to made pictures must rise."""
-    torch.manual_seed(0)
-    generator, discriminator = new_generator(), NetSet.Discriminator(4, 8)
-    lr_img = F.avg_pool2d(PHOTOGRAPHS, 2)
+def test_the_generator_learns_to_be_taken_for_real(tmp_path):
+    generator, discriminator = new_pair()
+    lr_img, frozen = F.avg_pool2d(PHOTOGRAPHS, 2), copy.deepcopy(discriminator)
     before = discriminator(generator(lr_img)).mean().item()
-    settings = GAN | {"adversarial_weight": 1.0, "optimizer": "sgd", "momentum": 0.0, "learning_rate": 1e-2}
-    settings |= {"ema_decay": 0.0, "num_epochs": 1}
-    frozen = copy.deepcopy(discriminator)
-    training.fit_gan(generator, discriminator, lambda sr_img, hr_img: (0 * sr_img.mean(), {}), gan_batches, tmp_path,
-                     settings, DATA, gan_validate, ("mse", "min"))  # fmt: skip
+    settings = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 1e-2, "adversarial_weight": 1.0}
+    settings |= {"num_epochs": 1, "steps_per_epoch": 4}
+    fit_gan(tmp_path, settings, content=lambda sr_img, hr_img: (0 * sr_img.mean(), {}), pair=(generator, discriminator))
     assert frozen(generator.train()(lr_img)).mean().item() > before
 
 
-def test_the_same_networks_can_go_on_after_an_interruption(tmp_path):
-    generator, discriminator = new_generator(), NetSet.Discriminator(4, 8)
-    arguments = (pixel_loss, gan_batches, tmp_path, GAN, DATA)
-
-    def interrupted(model):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        training.fit_gan(generator, discriminator, *arguments, interrupted, ("mse", "min"))
-    run = training.fit_gan(generator, discriminator, *arguments, gan_validate, ("mse", "min"))
-    assert run.info["finished"]
+def test_in_discriminator_epochs_the_discriminator_alone_learns(tmp_path):
+    (start, judge), settings = new_pair(), GAN | {"ema_decay": 0.0, "num_epochs": 2, "adversarial_weight": 1.0}
+    moved = {}
+    for count in (1, 2):
+        generator, discriminator, _ = fit_gan(tmp_path / str(count), settings | {"discriminator_epochs": count})
+        assert not same(discriminator, judge)
+        moved[count] = [torch.equal(a, b) for a, b in zip(start.parameters(), generator.parameters(), strict=True)]
+    assert all(moved[2]) and not all(moved[1])
 
 
 def test_resuming_a_gan_gives_the_bits_of_an_uninterrupted_run(tmp_path):
-    whole, whole_run = fit_gan(tmp_path / "whole")
-    epochs_begun = []
-
-    def interrupted(generator):
-        epochs_begun.append(1)
-        for step, batch in enumerate(gan_batches(generator)):
-            if len(epochs_begun) == 3 and step == 1:
-                raise KeyboardInterrupt
-            yield batch
-
+    whole, _, whole_run = fit_gan(tmp_path / "whole")
+    pair = new_pair()
     with pytest.raises(KeyboardInterrupt):
-        fit_gan(tmp_path / "run", batches=interrupted)
-    resumed, run = fit_gan(tmp_path / "run")
+        fit_gan(tmp_path / "run", batches=interrupted(gan_batches, 3, 1), pair=pair)
+    resumed, _, run = fit_gan(tmp_path / "run", pair=pair)  # the same networks, as in a notebook
     assert same(whole, resumed)
     assert run.history.drop(columns="time_seconds").equals(whole_run.history.drop(columns="time_seconds"))
+
+
+# --- several processes ------------------------------------------------------------------------------------------
+
+
+def train_in_every_process(folder):
+    """Three runs whose traces the test below reads: in each of two processes, and in one alone."""
+    rank, seen = runs.process_rank(), {"labels": [], "chance": []}
+    torch.manual_seed(0)
+    joint = NetSet.MultiTaskNet(NetSet.SRNet(num_channels=64, num_blocks=0, init="kaiming"), new_model(dropout=0.0))
+    batch = {"lr_img": F.avg_pool2d(IMAGES[:5], 2), "hr_img": IMAGES[:5], "label": LABELS[:5]}  # shared as 3 and 2
+
+    def joint_loss(model, batch):
+        sr_img, logits = model(batch["lr_img"])
+        return F.l1_loss(sr_img, batch["hr_img"]) + F.cross_entropy(logits, batch["label"]), {}
+
+    step = {"num_epochs": 1, "steps_per_epoch": 1, "learning_rate": 1.0, "optimizer": "sgd"}  # moves by the gradient
+    training.fit(joint, joint_loss, lambda _: [batch], folder / "joint", step, DATA, lambda _: {"x": 0.0}, "x", "min")
+
+    def ranked_loss(model, batch):
+        seen["chance"].append(torch.rand(()).item())
+        return loss(model, batch)[0], {"rank": float(rank)}
+
+    def recorded(generator):
+        for batch in batches(generator):
+            seen["labels"].append(batch["label"].tolist())
+            yield batch
+
+    def validate_once(model):
+        assert rank == 0, "the first process alone validates"
+        return {"loss": 1.0}
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 2))
+    settings = {"num_epochs": 5, "steps_per_epoch": 4, "learning_rate": 1e-2, "optimizer": "sgd", "patience": 1}
+    _, run = fit(folder / "patience", model, settings, loss=ranked_loss, batches=recorded, validate=validate_once)
+    generator, _, gan = fit_gan(folder / "gan", GAN | {"num_epochs": 1})
+    torch.save(seen | {
+        "joint": joint.state_dict(), "history": run.history.to_dict("list"), "gan": generator.state_dict(),
+        "mean": model[0].running_mean, "linear": model[3].weight.data, "gan loss": gan.history.loss_train.tolist(),
+    }, folder / f"rank{rank}.pth")  # fmt: skip
+
+
+def test_two_processes_train_as_one(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(f"""import sys; sys.path.insert(0, {str(ROOT)!r})
+import pathlib, torch, runs
+from tests import test_training
+print("started", runs.start_device(0)); torch.set_num_threads(1)
+test_training.train_in_every_process(pathlib.Path({str(tmp_path / 'two')!r}))""")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*torchrun, script], capture_output=True, text=True, cwd=ROOT, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("started") == 1 and "FutureWarning" not in done.stderr
+    train_in_every_process(tmp_path / "one")
+    one, first, second = (torch.load(tmp_path / p, weights_only=True) for p in
+                          ("one/rank0.pth", "two/rank0.pth", "two/rank1.pth"))  # fmt: skip
+    for name, weight in one["joint"].items():
+        torch.testing.assert_close(first["joint"][name], weight, rtol=0, atol=1e-6)
+    assert first["history"]["rank_train"] == [0.5] * 2 == second["history"]["rank_train"]  # mean; all stop together
+    assert first["labels"] != [] and [a[i] for a, b in zip(one["labels"], first["labels"], strict=True)
+                                      for i in range(16)] == [x for b in first["labels"] for x in b]  # fmt: skip
+    assert first["labels"] == second["labels"] and not set(first["chance"]) & set(second["chance"])
+    torch.testing.assert_close(first["mean"], one["mean"])
+    for name in ("mean", "linear"):
+        assert torch.equal(first[name], second[name])
+    assert first["gan loss"] == second["gan loss"]
+    assert all(torch.equal(value, second["gan"][name]) for name, value in first["gan"].items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: compares its answers with the CPU's")
+def test_a_gpu_gives_the_answers_of_the_cpu_and_its_weights_load_there(tmp_path):
+    model = NetSet.MultiTaskNet(NetSet.SRNet(), NetSet.ClassifyNet()).eval()
+    runs.load_weights(model, ROOT / "results" / "multi" / "seed0" / "joint" / "model.pth")
+    lr_img = F.avg_pool2d(IMAGES, 2)
+    on_cpu, on_gpu = training.predict(model, lr_img), training.predict(model.cuda(), lr_img)
+    torch.testing.assert_close(on_gpu[0], on_cpu[0], rtol=0, atol=1e-4)
+    first, second = on_cpu[1].softmax(1).topk(2).values.T
+    clear = first - second > 1e-3
+    assert torch.equal(on_gpu[1].argmax(1)[clear], on_cpu[1].argmax(1)[clear])
+    runs.save_tensors(tmp_path / "model.pth", model.state_dict())
+    assert {value.device.type for value in torch.load(tmp_path / "model.pth").values()} == {"cpu"}
