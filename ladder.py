@@ -5,6 +5,7 @@ networks; the `ARMS` are adapted and fine-tuned. To add an arm, add its entry to
 """
 import copy
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,8 @@ class Ladder:
         self.adapt = functools.cache(self._adapt)
         self.test = functools.cache(self._test)
         self.unseen = functools.cache(self._unseen)
+        self.table = functools.cache(self._table)
+        self.compare = functools.cache(self._compare)
 
     # --- training
 
@@ -321,7 +324,7 @@ class Ladder:
         return tuple(torch.stack([read(rung, 0 if rung in FIXED else seed) for seed in shared])
                      for rung in (above, below))  # fmt: skip
 
-    def compare(self, above: str, below: str) -> dict:
+    def _compare(self, above: str, below: str) -> dict:
         """Accuracy of one rung less that of another on the same test images and seeds, in points: `metrics.compare`."""
         return metrics.compare(*self.paired(above, below, lambda rung, seed: self.correct(rung, [seed])[0]))
 
@@ -336,7 +339,7 @@ class Ladder:
     def rungs(self) -> list[str]:
         return [rung for rung in RUNGS if rung in FIXED or self.seeds(rung)]
 
-    def table(self) -> pd.DataFrame:
+    def _table(self) -> pd.DataFrame:
         """A row a rung: accuracy (mean over seeds, lowest, highest, 95 % interval over test images), what the
         classifier sees, its PSNR and SSIM (RGB), parameters, GFLOP of classifying one image.
         """
@@ -357,7 +360,7 @@ class Ladder:
                 "parameters": NetSet.count_parameters(model),
                 "gflop": NetSet.count_operations(lambda model=model, img=img: model(img)[1].sum(), False) / 1e9,
             }  # fmt: skip
-        return pd.DataFrame(rows).T.infer_objects().rename_axis("rung")
+        return pd.DataFrame(rows).T.infer_objects().replace(float("inf"), float("nan")).rename_axis("rung")
 
     def comparisons(self) -> pd.DataFrame:
         """A row a difference of `COMPARISONS`, in points, with its 95 % interval and its value seed by seed."""
@@ -475,10 +478,9 @@ def predictions(rungs: Ladder, rung: str, index: Tensor, seed: int = 0) -> tuple
     """What the classifier of a rung sees of some test images, and its predictions as captions with ✓ or ✗."""
     model = rungs.network(rung, seed)
     sr_img, logits = training.predict(model, (rungs.test_hr if rung == "clean" else rungs.test_lr)[index])
-    probability, predicted = logits.softmax(1).max(1)
+    predicted = logits.argmax(1)
     signs = ["✓" if hit else "✗" for hit in predicted == rungs.test_labels[index]]
-    return sr_img, [f"{sign} {rungs.classes[k]} {100 * p:.0f} %"
-                    for sign, k, p in zip(signs, predicted, probability, strict=True)]  # fmt: skip
+    return sr_img, [f"{sign} {rungs.classes[k]}" for sign, k in zip(signs, predicted, strict=True)]
 
 
 def stages_panel(rungs: Ladder, stages: list[str], index: Tensor, **texts) -> Figure:
@@ -501,7 +503,7 @@ def hero(rungs: Ladder, table: pd.DataFrame, language: str = "en", font: str | N
         strips.append({
             "label": words[label].format(count=f"{len(there):,}"),
             "images": [rungs.test_lr[index][0], *(img[0] for img, _ in seen.values())],
-            "captions": ["", *(captions[0].rsplit(" ", 2)[0] for _, captions in seen.values())],
+            "captions": ["", *(captions[0] for _, captions in seen.values())],
         })  # fmt: skip
     note = words["hero note"].format(data=rungs.test_set.name, num=len(rungs.test_lr), seed=rungs.settings.seeds[0],
                                      seeds=len(rungs.settings.seeds))  # fmt: skip
@@ -517,6 +519,7 @@ def save_heroes(rungs: Ladder, table: pd.DataFrame) -> None:
     known = {font.name for font in font_manager.fontManager.ttflist}
     fonts = ("Noto Sans CJK SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Micro Hei")
     if font := next((name for name in fonts if name in known), None):
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # some of them have no bold weight
         plots.show(hero(rungs, table, "zh", font), "hero_zh", rungs.folder, quiet=True)
 
 
@@ -526,7 +529,7 @@ def trade_off(rungs: Ladder) -> Figure:
     by_weight = {0.0: rungs.runs["task_only", first], rungs.settings.lambda_sr: rungs.runs["joint", first]}
     by_weight |= rungs.sweep
     curve = {weight: by_weight[weight].info["validation"] for weight in sorted(by_weight)}
-    others = {name: rungs.runs[name, first].info["validation"] for name in ("frozen", "capacity")}
+    others = {name: rungs.runs[name, first].info["validation"] for name in ("frozen",)}
     num = len(rungs.valid_labels)
     error = [1.96 * (s["accuracy_valid"] * (1 - s["accuracy_valid"]) / num) ** 0.5
              for s in (*curve.values(), *others.values())]  # fmt: skip

@@ -190,9 +190,8 @@ class NIQE:
         for img in (img for img in photographs if min(img.shape[1:]) >= NIQE_BLOCK):
             block_features, sharpness = _block_features(img)
             features.append(block_features[sharpness > 0.75 * sharpness.max()])
-        features = _without_flat(torch.cat(features)) if features else torch.empty(0)
-        _require(len(features), f"NIQE needs photographs, not flat, with sides >= {NIQE_BLOCK}; got none.")
-        self.mean, self.covariance = _mean_and_covariance(features)
+        self.mean, self.covariance = _statistics(torch.cat([torch.empty(0, 36), *features]))
+        _require(self.mean.isfinite().all(), f"NIQE needs photographs, not flat, with sides >= {NIQE_BLOCK}; got none.")
 
     def state(self) -> dict[str, Tensor]:
         """What the photographs gave, to be stored: `NIQE.from_state` scores without them."""
@@ -210,20 +209,16 @@ class NIQE:
         nan for a flat image, which has no statistics.
         """
         features = torch.cat([_block_features(one)[0] for one in (img if img.ndim == 4 else img[None])])
-        features = _without_flat(features)
-        if not len(features):
-            return float("nan")
-        mean, covariance = _mean_and_covariance(features)
+        mean, covariance = _statistics(features)
         difference = (mean - self.mean)[:, None]
         return (difference.T @ torch.linalg.pinv((covariance + self.covariance) / 2) @ difference).sqrt().item()
 
 
-def _without_flat(features: Tensor) -> Tensor:
-    return features[features.isfinite().all(1)]  # a flat block has no shape to fit
-
-
-def _mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
-    return features.mean(0), features.T.cov(correction=1 if len(features) > 1 else 0)
+def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and covariance over the blocks that are not flat, which have no shape to fit; a mean of nan if all are."""
+    features = features[features.isfinite().all(1)].double()
+    covariance = features.T.cov() if len(features) > 1 else features.new_zeros(36, 36)
+    return features.mean(0), covariance
 
 
 @torch.no_grad()
@@ -277,21 +272,16 @@ def _fit_asymmetric(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 # --- colour -----------------------------------------------------------------------------------------------------------
 
 
-def _lab(img: Tensor) -> Tensor:
-    """CIELAB under D65, by scikit-image: (N, 3, H, W) RGB in [0, 1] -> (N, H, W, 3) float64."""
+def chroma_error(img: Tensor, truth: Tensor) -> Tensor:
+    """Root mean square distance of CIELAB's a and b (D65), lightness left out, of each image: (N, 3, H, W) -> (N,)
+    float64. 0 for the true colours; a grey image's error is how colourful the truth is. Errors as in `psnr`.
+    """
     from skimage.color import rgb2lab
 
-    return torch.from_numpy(rgb2lab(img.detach().cpu().double().permute(0, 2, 3, 1).numpy()))
-
-
-def chroma_error(img: Tensor, truth: Tensor) -> Tensor:
-    """Root mean square distance of CIELAB's a and b, lightness left out, of each image: (N, 3, H, W) -> (N,) float64.
-
-    0 for the true colours. A grey image's error is how colourful the truth is. Errors as in `psnr`.
-    """
     img, truth = _checked(img, truth)
     _check_range(1.0, img=img, truth=truth)
-    return (_lab(img) - _lab(truth))[..., 1:].square().sum(3).mean((1, 2)).sqrt()
+    lab, true_lab = (rgb2lab(x.detach().cpu().double().numpy(), channel_axis=1) for x in (img, truth))
+    return torch.from_numpy(lab - true_lab)[:, 1:].square().sum(1).mean((1, 2)).sqrt()
 
 
 def colourfulness(img: Tensor) -> Tensor:
@@ -420,9 +410,8 @@ def calibration_bins(probabilities: Tensor, labels: Tensor, num_bins: int = 15) 
     bins = torch.bucketize(confidence, edges[1:-1])
     count = bins.bincount(minlength=num_bins)
     correct = (prediction == labels).double()
-    means = {"confidence": confidence, "accuracy": correct}
-    means = {name: bins.bincount(value, minlength=num_bins) / count for name, value in means.items()}
-    return {"low": edges[:-1], "high": edges[1:], "count": count} | means
+    confidence, accuracy = (bins.bincount(value, minlength=num_bins) / count for value in (confidence, correct))
+    return {"low": edges[:-1], "high": edges[1:], "count": count, "confidence": confidence, "accuracy": accuracy}
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, num_bins: int = 15) -> float:

@@ -212,10 +212,16 @@ def show_source(*objects: Any) -> None:
     import inspect
     import textwrap
 
-    from plots import display_markdown
+    from IPython.display import display
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import PythonLexer
 
-    for thing in objects:
-        display_markdown(f"```python\n{textwrap.dedent(inspect.getsource(thing)).rstrip()}\n```")
+    source = "\n\n".join(textwrap.dedent(inspect.getsource(thing)).rstrip() for thing in objects)
+    box = "font-family: monospace; line-height: 1.35; padding: 0.6em 0.8em"
+    html = highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=box))
+    display({"text/html": html, "text/plain": source}, raw=True)
+
 
 
 def report(paths: Sequence[str | Path], out: str | Path) -> Path:

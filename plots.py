@@ -788,7 +788,7 @@ def heatmap(table, row_names: Sequence[str] | None = None, column_names: Sequenc
         texts = np.array([[_signed(gap, 1) if np.isfinite(gap) else "" for gap in row] for row in gaps])
         _cells(axes[1], gaps, DIVERGING, -1.3 * top, 1.3 * top, texts, np.ones_like(gaps, bool))
         axes[1].set_yticks(range(len(gaps)), [f"{name_of(a)} − {name_of(b).lower()}" for a, b in differences])
-    axes[-1].set_xticks(range(values.shape[1]), [name_of(n) for n in table.columns])
+    axes[-1].set_xticks(range(values.shape[1]), [textwrap.fill(name_of(n), 11) for n in table.columns])
     axes[-1].set(xlabel=xlabel)
     return fig
 

@@ -49,8 +49,9 @@ ANSWERS = {
               "degradations that no network saw in training, super-resolution costs {loss:.1f} points.",
         "zh": "**有帮助，约一个百分点。**在 16×16 的 CIFAR-10 上，适应了低分辨率图像的分类器（对照组）达到 "
               "{control:.1f} %；前面接上超分辨率网络后达到 {frozen:.1f} %（{gain} 个百分点），"
-              "两个网络再联合训练没有可测的提高（{joint:.1f} %）。这一个百分点来自所学的知识，而不是参数量：同样的结构不经超分辨率训练只有 "
-              "{capacity:.1f} %。从退化时的 {degraded:.1f} % 回到清晰图像的 {clean:.1f} %，大部分靠分类器自身的适应；"
+              "两个网络再联合训练没有可测的提高（{joint:.1f} %）。这一个百分点来自所学的知识，"
+              "而不是参数量：同样的结构不经超分辨率训练只有 {capacity:.1f} %。从退化时的 {degraded:.1f} % "
+              "回到清晰图像的 {clean:.1f} %，大部分靠分类器自身的适应；"
               "在训练中未见过的八种退化上，超分辨率反而使准确率下降 {loss:.1f} 个百分点。",
     },
     "task1": {
@@ -203,6 +204,9 @@ SEEN = {
 }  # fmt: skip
 
 
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "muon": "Muon"}
+
+
 def markdown(heads: list[str], rows: list[list[str]]) -> str:
     """A Markdown table, its first column left aligned and the others right."""
     lines = [heads, [":--", *["--:"] * (len(heads) - 1)], *rows]
@@ -287,8 +291,8 @@ def stage_table(language: str = "en", results: str | Path = ROOT / "results") ->
                 multi = settings.choose("multi", profile)
                 s |= {"num_epochs": multi.adapt_epochs, "learning_rate": s.learning_rate * multi.adapt_rate}
             schedule = {"constant": "", "step": " ↓", "one_cycle": " ↑↓"}[s.schedule]
-            cells = [words[stage], words[who], words.get(data, data), loss, s.optimizer]
-            rows.append([*cells, f"{s.learning_rate:g}{schedule}", f"{s.num_epochs} × {s.steps_per_epoch}", s.batch_size])
+            rows.append([words[stage], words[who], words.get(data, data), loss, OPTIMIZERS[s.optimizer],
+                         f"{s.learning_rate:g}{schedule}", f"{s.num_epochs} × {s.steps_per_epoch}", s.batch_size])
     heads = [words[name] for name in ("stage", "ours", "data", "loss", "optimizer", "rate", "epochs", "batch")]
     return markdown(["" if head == words["ours"] else head for head in heads], rows)
 

@@ -50,11 +50,12 @@ class Begun:
         """A quick run gives way to one with other settings; any other is never overwritten."""
         return self.profile == "quick"
 
-    def table(self) -> pd.DataFrame:
-        """The settings as a table: name, value, meaning."""
+    def table(self):
+        """The settings as a table for a notebook: name, value, meaning."""
         meanings = settings_tables.meanings(self.task)
         rows = [(name, str(value), meanings[name]) for name, value in self.settings.items()]
-        return pd.DataFrame(rows, columns=["setting", self.profile, "meaning"]).set_index("setting")
+        table = pd.DataFrame(rows, columns=["setting", self.profile, "meaning"]).set_index("setting")
+        return table.style.set_properties(**{"text-align": "left"})
 
 
 def begin(

@@ -75,7 +75,7 @@ def fit(
 
 
 def train_epoch(model: nn.Module, loss: Loss, batches: Iterable[Batch], optimizer, scheduler, run) -> None:
-    """One pass over `batches`. `run` knows precision, clipping and averaging from the settings, and keeps the log."""
+    """One pass over `batches`. `run` clips, averages weights and keeps the log; "share" is 1 in a single process."""
     for batch in batches:
         with run.mixed_precision():
             total, parts = loss(model, batch)
@@ -155,8 +155,9 @@ def train_gan_epoch(networks: Mapping, content_loss, batches: Iterable[Batch], o
         optimizers["generator"].zero_grad()
         (total * batch["share"]).backward()
         run.clip(generator)
-        if run.epoch >= run.settings.get("discriminator_epochs", 0):
-            optimizers["generator"].step()
+        if run.epoch < run.settings.get("discriminator_epochs", 0):
+            optimizers["generator"].zero_grad()  # a step without gradients changes nothing
+        optimizers["generator"].step()
 
         for scheduler in schedulers.values():
             scheduler.step()
@@ -326,8 +327,8 @@ class RunInProgress:
     def _resume(self) -> None:
         """Restore the state after the last whole epoch."""
         saved = runs.read_tensors(self.folder / "checkpoint.pth")
-        before = saved["info"]
-        if runs._changes(before["settings"], self.settings) or before["data"] != self.identity["data"]:
+        begun = saved["info"]
+        if runs._changes(begun["settings"], self.settings) or begun["data"] != self.identity["data"]:
             raise ValueError(
                 f"{self.folder} holds an unfinished run with other settings or data. "
                 f"Set them back to go on, or delete that folder to train afresh."

@@ -82,8 +82,8 @@ def receptive_radius(model: nn.Module) -> int:
 
 
 def default_tile(model: nn.Module) -> int:
-    """Large tiles waste little on their overlap; these hold a network of MODELS below 2 GB."""
-    return 640 if model.scale_factor <= 2 else 384
+    """Large tiles waste little on their overlap; with these the networks of MODELS stay under 2 GB."""
+    return 640 if model.scale_factor <= 2 else 272
 
 
 def _cuts(side: int, tile: int) -> list[tuple[int, int]]:
@@ -395,34 +395,38 @@ def show_test_sets(name: str, data_root: str | Path = datasets.DATA_ROOT) -> Non
     model = load(name)
     methods = {"bicubic": baselines(model.scale_factor)["bicubic"], name: as_method(model)}
     for test_set in datasets.find_sr_test(data_root, model.scale_factor, div2k=True):
-        scores = measure(methods, [test_set])
-        for (method, protocol), rows in scores.groupby(["method", "protocol"], sort=False):
-            psnr_db, ssim = ("–" if math.isnan(x) else f"{x:.{digits}f}"
-                             for x, digits in ((rows.psnr_db.mean(), 2), (rows.ssim.mean(), 4)))  # fmt: skip
+        for (method, protocol), rows in measure(methods, [test_set]).groupby(["method", "protocol"], sort=False):
+            values = f"{rows.psnr_db.mean():6.2f} {rows.ssim.mean():.4f}".replace("nan", "  –")
             label = f"{metrics.protocol_label('psnr_db', protocol, model.scale_factor)} and SSIM, {len(rows)} images"
-            identical, small = (rows.psnr_db.isna() & rows.ssim.notna()).sum(), rows.ssim.isna().sum()
-            label += f", {identical} identical" * (identical > 0) + f", {small} too small" * (small > 0)
-            print(f"{test_set.name:12} {method:14} {psnr_db:>6} {ssim:>6}  {label}")
+            counts = {"too small": rows.ssim.isna(), "identical": rows.psnr_db.isna() & rows.ssim.notna()}
+            label += "".join(f", {which.sum()} {reason}" for reason, which in counts.items() if which.any())
+            print(f"{test_set.name:12} {method:14} {values}  {label}")
     for absent, how in datasets.absent_sr_test(data_root).items():
         print(f"{absent:12} is not there: {how}")
 
 
 def upscale_files(paths: Sequence[str], name: str, out: str | None = None) -> None:
-    """Every file, and every image of every folder, by a model of `MODELS`. What cannot be done is said at the end.
-    Raises ValueError where a file failed or nothing could be done.
+    """Every file, and every image of every folder, by a model of `MODELS`. What was skipped or failed is said at the
+    end. Raises ValueError where a file failed or nothing could be done.
 
     out: a .png file for a single image, else a folder for the results.
     """
-    files, skipped, failed, written = [], [], [], []
+    files, written, skipped, failed = [], [], [], []
     for path in map(Path, paths):
-        found = datasets.list_images(path) if path.is_dir() else [path]
-        results = [file for file in found if path.is_dir() and file.stem.endswith(f"_{name}")]
-        skipped += [f"{file}: it is a result of {name}." for file in results]
-        files += [file for file in found if file not in [*results, *files]]
-    to_file = bool(out) and out.lower().endswith(".png")
+        try:
+            found = datasets.list_images(path) if path.is_dir() else [path]
+        except FileNotFoundError as error:
+            failed.append(str(error))
+            continue
+        for file in found:
+            if path.is_dir() and file.stem.endswith(f"_{name}"):
+                skipped.append(f"{file}: it is a result of {name}.")
+            elif file not in files:
+                files.append(file)
+    single, to_file = len(files) == 1, bool(out) and out.lower().endswith(".png")
     if to_file and len(files) > 1:
         raise ValueError(f"{out} can hold one image, found {len(files)}: name a folder with --out.")
-    model, single = load(name), len(files) == 1
+    model = load(name)
     for file in tqdm(files, unit="image", mininterval=0.5, file=sys.stdout, disable=single):
         target = Path(out) if to_file else Path(out or file.parent) / f"{file.stem}_{name}.png"
         try:
@@ -431,8 +435,8 @@ def upscale_files(paths: Sequence[str], name: str, out: str | None = None) -> No
             skipped.append(f"{file}: {error}")
         except (OSError, ValueError) as error:
             failed.append(str(error))
-    for lines, verdict in ((written, "{} is ready."), (skipped, "skipped {}")):
-        print(*(verdict.format(line) for line in lines), sep="\n", end="\n" * bool(lines))
+    for line in [*(f"{path} is ready." for path in written), *(f"skipped {line}" for line in skipped)]:
+        print(line)
     if failed or not written:
         raise ValueError("\nerror: ".join(failed) or "nothing was written.")
 

@@ -1,0 +1,253 @@
+"""A run's folder: weights that load anywhere, files that are whole or absent, settings compared as training reads them."""
+import json
+import threading
+import time
+
+import pytest
+import torch
+from torch import nn
+
+import NetSet
+import runs
+
+from .test_training import DATA, SETTINGS, batches, fit, never, new_model, same
+
+
+def write_run(folder, finished=True, settings=SETTINGS, data=DATA, **info):
+    runs.write_info(folder, {"finished": finished, "settings": settings, "data": data, **info})
+    (folder / "history.csv").write_text("epoch,loss_valid\n1,0.5\n")
+    return folder
+
+
+# --- weights ----------------------------------------------------------------------------------------------------
+
+
+class OnAnotherDevice(torch.Tensor):
+    """Stands in for a tensor on a GPU: only `cpu` brings a plain one."""
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+    def detach(self):
+        return super().detach().as_subclass(OnAnotherDevice)
+
+
+def test_what_is_saved_is_plain_and_on_the_cpu_at_every_depth(tmp_path):
+    far = torch.arange(3.0).as_subclass(OnAnotherDevice)
+    runs.save_tensors(tmp_path / "a.pth", {"weight": far, "optimizer": {"state": {0: {"m": far}}, "groups": [{"p": far}]},
+                                           "epoch": 3, "pair": (far, 1)})  # fmt: skip
+    content = torch.load(tmp_path / "a.pth", weights_only=True)  # as on a machine without CUDA, no map_location
+    found = [content["weight"], content["optimizer"]["state"][0]["m"], content["optimizer"]["groups"][0]["p"],
+             content["pair"][0]]  # fmt: skip
+    assert all(type(value) is torch.Tensor and value.tolist() == [0, 1, 2] for value in found) and content["epoch"] == 3
+
+
+def wrapped(state):
+    return {"params": state}
+
+
+def parallel(state):
+    return {f"module.{name}": value for name, value in state.items()}
+
+
+def half(state):
+    return {name: value.half().float() for name, value in state.items()}
+
+
+@pytest.mark.parametrize("change", [dict, wrapped, parallel, half, lambda state: {"state_dict": parallel(state)}])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_load_from_every_usual_form(tmp_path, change, zipped):
+    model = new_model()
+    with torch.no_grad():
+        for weight in model.parameters():  # values that float16 holds
+            weight.copy_(torch.randn(weight.shape).half())
+    content = change(model.state_dict())
+    if change is half:
+        content = {name: value.half() for name, value in content.items()}
+    torch.save(content, tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
+    loaded = runs.load_weights(NetSet.ClassifyNet(num_classes=2, num_channels=4), tmp_path / "model.pth")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    for name, weight in loaded.named_parameters():
+        assert torch.equal(weight, model.state_dict()[name])
+
+
+def test_files_that_hold_other_things_are_named_and_no_sound_one_is_to_be_deleted(tmp_path):
+    path, model = tmp_path / "model.pth", new_model()
+
+    def refusal(content):
+        torch.save(content, path)
+        with pytest.raises(ValueError) as caught:
+            runs.load_weights(model, path)
+        assert str(path) in str(caught.value) and "elete" not in str(caught.value)
+        return str(caught.value)
+
+    assert "a whole pickled module" in refusal(model) and "state_dict()" in refusal(model)
+    assert "another network's weights" in refusal({"weight": torch.ones(3)})
+    wider = NetSet.ClassifyNet(num_classes=2, num_channels=8).state_dict()
+    assert "encoder.conv.bias is (8,) there and (4,) here" in refusal(wider)
+    assert "no weights" in refusal(torch.ones(3)) and "no weights" in refusal([1, 2])
+    torch.save(model.state_dict(), path)
+    whole = bytearray(path.read_bytes())
+    for damaged in (whole[:1000], b"", b"<html>", whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"model\.pth"):
+            runs.load_weights(model, path)
+    with pytest.raises(FileNotFoundError, match="Run the notebook"):
+        runs.load_weights(model, tmp_path / "none.pth")
+
+
+def test_a_run_loads_its_own_weights_alone(tmp_path):
+    model, run = fit(tmp_path)
+    assert same(model, runs.read_run(tmp_path).load(new_model()))
+    run.record(accuracy=0.5, niqe=float("nan"))
+    assert runs.read_info(tmp_path)["accuracy"] == 0.5 and runs.read_info(tmp_path)["niqe"] is None
+    torch.save(new_model().state_dict(), tmp_path / "model.pth")
+    with pytest.raises(ValueError, match="not the file that its run.json names"):
+        runs.read_run(tmp_path).load(new_model())
+    (tmp_path / "model.pth").unlink()
+    with pytest.raises(FileNotFoundError, match="without its weights"):
+        runs.read_run(tmp_path).load(new_model())
+
+
+# --- run.json, history.csv --------------------------------------------------------------------------------------
+
+
+def test_numbers_without_a_value_become_null(tmp_path):
+    scores = {"a": float("inf"), "b": [float("nan"), torch.tensor(2.0)], "c": {1: -float("inf")}}
+    write_run(tmp_path, scores=scores)
+    text = (tmp_path / "run.json").read_text()
+    assert json.loads(text, parse_constant=never)["scores"] == {"a": None, "b": [None, 2.0], "c": {"1": None}}
+    assert runs.read_info(tmp_path)["scores"]["b"] == [None, 2.0]
+
+
+@pytest.mark.parametrize("name, damage", [
+    ("run.json", lambda text: text[:20]), ("run.json", lambda text: text.replace("0.003", "0.004")),
+    ("run.json", lambda text: '{"finished": true}'), ("run.json", lambda text: "[]"),
+    ("history.csv", lambda text: text.replace("4", "5", 1)), ("history.csv", lambda text: ""),
+])  # fmt: skip
+def test_a_damaged_file_is_named(tmp_path, name, damage):
+    fit(tmp_path)
+    path = tmp_path / name
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(ValueError, match=rf"{name} .*[Dd]elete the folder"):
+        runs.read_run(tmp_path)
+
+
+def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
+    path = tmp_path / "结果 file.json"
+    runs.write_json(path, {"a": 1})
+
+    def fails(beside):
+        beside.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        runs.write_whole(path, fails)
+    assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("settings, data, difference", [
+    ({}, {}, None),
+    ({"num_test": 10, "seeds": (0, 1), "arms": ["joint"]}, {}, None),  # no training reads them
+    ({"cutout": 0, "weight_decay": 0.0, "patience": None, "momentum": 0.9, "rate_factors": {}}, {}, None),  # neutral
+    ({"shape": (1, 2)}, {}, None),  # a tuple is a list to JSON
+    ({"gone": ...}, {}, None),  # a setting of the stored run that there is no more
+    ({}, {"name": "other data"}, None),
+    ({"learning_rate": 0.1}, {}, r"learning_rate 0\.003 -> 0\.1"),
+    ({"cutout": 8}, {}, "cutout None -> 8"),
+    ({"optimizer": "sgd"}, {}, "optimizer None -> 'sgd'"),
+    ({}, {"pretrained": {"task1": "cd"}}, r"pretrained .*ab.* -> .*cd"),
+    ({}, {"pretrained": ...}, r"pretrained .*ab.* -> None"),
+])  # fmt: skip
+def test_find_run_compares_what_training_reads(tmp_path, settings, data, difference):
+    stored = SETTINGS | {"shape": [1, 2], "gone": 3}
+    write_run(tmp_path, settings=stored, data=DATA | {"pretrained": {"task1": "ab"}})
+    settings, data = ({name: value for name, value in (old | new).items() if value is not ...} for old, new in
+                      ((stored, settings), (DATA | {"pretrained": {"task1": "ab"}}, data)))  # fmt: skip
+    if difference is None:
+        run = runs.find_run(tmp_path, settings, data)
+        assert run.history.loss_valid.tolist() == [0.5] and not run.has_weights
+    else:
+        with pytest.raises(ValueError, match=rf"other settings \({difference}\).*delete that folder"):
+            runs.find_run(tmp_path, settings, data)
+    found = runs.find_run(tmp_path, settings, data, restart_on_change=True)
+    same_data = data.get("name") == DATA["name"]
+    assert (found is None, (tmp_path / "run.json").exists()) == ((False, True) if difference is None and same_data
+                                                                 else (True, False))  # fmt: skip
+
+
+def test_an_unfinished_run_or_none_is_still_to_be_trained(tmp_path):
+    assert runs.find_run(tmp_path, SETTINGS, DATA) is None and runs.read_run(tmp_path) is None
+    write_run(tmp_path, finished=False)
+    assert runs.find_run(tmp_path, SETTINGS, DATA) is None and runs.read_run(tmp_path) is None
+
+
+def test_cached_computes_once_for_each_key(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"answer": torch.tensor([3, 1]) + len(calls)}
+
+    path = tmp_path / "deep" / "test.pth"
+    for key in (["abc", 10], ("abc", 10)):  # a tuple is a list to JSON
+        found = runs.cached(path, compute, key)
+        assert found["answer"].tolist() == [4, 2] and found.keys() == {"answer"}
+    assert len(calls) == 1
+    assert runs.cached(path, compute, ["other", 10])["answer"].tolist() == [5, 3]
+
+
+# --- a notebook's beginning, and two at once --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked, finished, data_is_there, expected", [
+    ("auto", True, True, "study"), ("auto", True, False, "quick"), ("auto", False, True, "quick"),
+    ("auto", None, True, "quick"), ("quick", True, True, "quick"), ("reference", None, False, "reference"),
+    ("study", True, True, "study"), ("study", None, False, "study"), ("study", False, False, "study"),
+    ("study", True, False, None),
+])  # fmt: skip
+def test_begin_chooses_profile_settings_and_folder(tmp_path, capsys, monkeypatch, asked, finished, data_is_there, expected):
+    asked_for = []
+    monkeypatch.setattr(runs.datasets, "is_there", lambda name, root: asked_for.append(name) or data_is_there)
+    if finished is not None:
+        write_run(tmp_path / "task2", finished)
+    if expected is None:
+        with pytest.raises(ValueError, match=r"CIFAR10 is not in .*another results_root"):
+            runs.begin("task2", asked, "none", tmp_path)
+        return
+    begun = runs.begin("task2", asked, "none", tmp_path, {"seed": 7})
+    folder = {"study": "task2", "quick": "quick/task2", "reference": "reference/task2"}[expected]
+    assert (begun.profile, begun.folder) == (expected, tmp_path / folder) and asked_for == ["CIFAR10"]
+    assert begun.settings == runs.settings_tables.choose("task2", expected, {"seed": 7})
+    assert begun.restart_on_change is (expected == "quick") and torch.initial_seed() == 7
+    assert f"Profile {expected}" in capsys.readouterr().out
+    assert begun.table().loc["learning_rate", "meaning"] == "peak"
+
+
+def test_two_in_one_folder_train_it_once(tmp_path, capsys):
+    """The second waits, then reads what the first has finished, or is refused where that has other settings."""
+
+    def slow(generator):
+        for batch in batches(generator):
+            time.sleep(0.1)
+            yield batch
+
+    first = threading.Thread(target=fit, args=(tmp_path,), kwargs={"batches": slow})
+    first.start()
+    while not (tmp_path / "checkpoint.pth").exists():
+        time.sleep(0.01)
+    _, run = fit(tmp_path, batches=never)
+    first.join()
+    assert len(run.history) == 4 and "Another process is training" in capsys.readouterr().out
+
+
+def test_a_run_begun_meanwhile_with_other_settings_is_refused(tmp_path):
+    with runs.locked(tmp_path):
+        begun = threading.Thread(target=lambda: refused.append(pytest.raises(ValueError, fit, tmp_path, batches=never)))
+        refused = []
+        begun.start()
+        time.sleep(0.3)  # it has found an empty folder, and waits
+        write_run(tmp_path, settings=SETTINGS | {"learning_rate": 1.0})
+        torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "model.pth")
+    begun.join()
+    assert "learning_rate 1.0 -> 0.003" in str(refused[0].value)
