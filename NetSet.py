@@ -31,6 +31,14 @@ class Float32Conv(nn.Conv2d):
             return super().forward(img.float())
 
 
+class Float32Layers(nn.Sequential):
+    """The same for several layers, activations among them."""
+
+    def forward(self, img: Tensor) -> Tensor:
+        with torch.autocast(img.device.type, enabled=False):
+            return super().forward(img.float())
+
+
 def conv3x3(in_channels: int, out_channels: int, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.Conv2d:
     """A 3x3 convolution that keeps the size: (N, in, H, W) -> (N, out, H, W)."""
     return kind(in_channels, out_channels, kernel_size=3, padding=1)
@@ -51,6 +59,17 @@ def init_weights(module: nn.Module, init: str) -> None:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
+
+
+class Network(nn.Module):
+    """A network that a run's settings describe."""
+
+    from_names: tuple[str, ...]  # the settings that its constructor takes
+
+    @classmethod
+    def from_settings(cls, settings: Mapping, **others):
+        """The network of a run, to be filled with its weights."""
+        return cls(**{name: settings[name] for name in cls.from_names}, **others)
 
 
 class Encoder(nn.Module):
@@ -91,7 +110,7 @@ class Upsampler(nn.Module):
         return self.shuffle(self.conv(features))
 
 
-class SRNet(nn.Module):
+class SRNet(Network):
     """Super-resolution: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW) in (0, 1). Source: the course document.
 
     Encoder, widening conv + ReLU, residual blocks, narrowing conv + ReLU, sub-pixel upsampler, conv, sigmoid.
@@ -99,9 +118,9 @@ class SRNet(nn.Module):
     interpolation does (`init_as_bicubic`); "kaiming" and "pytorch": see `init_weights`.
     """
 
-    def __init__(
-        self, scale_factor: int = 2, num_channels: int = 128, num_blocks: int = 8, init: str = "bicubic"
-    ):
+    from_names = ("scale_factor", "num_channels", "num_blocks")
+
+    def __init__(self, scale_factor: int = 2, num_channels: int = 128, num_blocks: int = 8, init: str = "bicubic"):
         super().__init__()
         if scale_factor < 1 or num_channels < 64 or num_blocks < 0:
             raise ValueError(
@@ -118,12 +137,6 @@ class SRNet(nn.Module):
         init_weights(self, "kaiming" if init == "bicubic" else init)
         if init == "bicubic":
             init_as_bicubic(self)
-
-    @classmethod
-    def from_settings(cls, settings: Mapping, **others) -> "SRNet":
-        """The network that a run's settings describe, to be filled with its weights."""
-        names = ("scale_factor", "num_channels", "num_blocks")
-        return cls(**{name: settings[name] for name in names}, **others)
 
     def forward(self, lr_img: Tensor) -> Tensor:
         features = self.encoder(lr_img)
@@ -216,7 +229,7 @@ class SkipBlock(nn.Module):
         return features + self.body(features)
 
 
-class SRResNetBase(nn.Module):
+class SRResNetBase(Network):
     """What SRResNet and ResShuffle share: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW).
 
     conv 9x9 + activation, blocks, middle conv, global skip, sub-pixel upsampling in stages of two (or one of three),
@@ -227,9 +240,9 @@ class SRResNetBase(nn.Module):
 
     activation, batch_norm, activate_upsampled = nn.ReLU, False, False
 
-    def __init__(
-        self, scale_factor: int = 4, num_channels: int = 64, num_blocks: int = 16, init: str = "bicubic"
-    ):
+    from_names = ("scale_factor", "num_channels", "num_blocks")
+
+    def __init__(self, scale_factor: int = 4, num_channels: int = 64, num_blocks: int = 16, init: str = "bicubic"):
         super().__init__()
         if scale_factor not in (2, 3, 4, 8) or num_channels < 3 or num_blocks < 0:
             raise ValueError(
@@ -239,23 +252,17 @@ class SRResNetBase(nn.Module):
         self.scale_factor = scale_factor
         stages = [3] if scale_factor == 3 else [2] * (scale_factor.bit_length() - 1)
         norm = nn.BatchNorm2d if self.batch_norm else nn.Identity
-        self.head = nn.Sequential(Float32Conv(3, num_channels, kernel_size=9, padding=4), self.activation())
+        self.head = Float32Layers(nn.Conv2d(3, num_channels, kernel_size=9, padding=4), self.activation())
         self.blocks = nn.Sequential(
             *[SkipBlock(num_channels, self.activation, self.batch_norm) for _ in range(num_blocks)]
         )
         self.middle = nn.Sequential(conv3x3(num_channels, num_channels), norm(num_channels))
         last = self.activation if self.activate_upsampled else nn.Identity
-        self.upsample = nn.Sequential(*[nn.Sequential(Upsampler(num_channels, stage), last()) for stage in stages])
+        self.upsample = Float32Layers(*[nn.Sequential(Upsampler(num_channels, stage), last()) for stage in stages])
         self.to_rgb = Float32Conv(num_channels, 3, kernel_size=9, padding=4)
         init_weights(self, "kaiming" if init == "bicubic" else init)
         if init == "bicubic":
             init_skip_as_bicubic(self, stages)
-
-    @classmethod
-    def from_settings(cls, settings: Mapping, **others) -> "SRResNetBase":
-        """The network that a run's settings describe, to be filled with its weights."""
-        names = ("scale_factor", "num_channels", "num_blocks")
-        return cls(**{name: settings[name] for name in names}, **others)
 
     def forward(self, lr_img: Tensor) -> Tensor:
         shallow = self.head(lr_img)
@@ -352,7 +359,7 @@ class Normalize(nn.Module):
         return (img - self.mean) / self.std
 
 
-class ClassifyNet(nn.Module):
+class ClassifyNet(Network):
     """Plain classifier without batch norm: img (N, 3, 32, 32) in [0, 1] -> logits (N, num_classes).
 
     Normalize, Encoder, five convolutions in three pooled stages, three linear layers. `num_channels` scales every
@@ -361,14 +368,10 @@ class ClassifyNet(nn.Module):
     counts pixels.
     """
 
-    def __init__(
-        self,
-        num_classes: int = 10,
-        num_channels: int = 64,
-        dropout: tuple[float, float] = (0.25, 0.5),
-        normalize: Normalize | None = None,
-        init: str = "kaiming",
-    ):
+    from_names = ("num_channels", "dropout")
+
+    def __init__(self, num_classes: int = 10, num_channels: int = 64, dropout: tuple[float, float] = (0.25, 0.5),
+                 normalize: Normalize | None = None, init: str = "kaiming"):
         super().__init__()
         c, (drop_conv, drop_linear) = num_channels, dropout
         self.normalize = normalize or Normalize()
@@ -387,11 +390,6 @@ class ClassifyNet(nn.Module):
         init_weights(self, init)
         if init == "kaiming":
             nn.init.zeros_(self.linear[-1].weight)  # all classes equal at first: the loss starts at ln(num_classes)
-
-    @classmethod
-    def from_settings(cls, settings: Mapping, **others) -> "ClassifyNet":
-        """The network that a run's settings describe, to be filled with its weights."""
-        return cls(num_channels=settings["num_channels"], dropout=settings["dropout"], **others)
 
     def extract(self, img: Tensor) -> Tensor:
         """The input of the linear layers: (N, 3, 32, 32) in [0, 1] -> (N, 2 * num_channels, 4, 4) features, >= 0."""
@@ -598,7 +596,7 @@ class ResNet18Features(nn.Module):
         return features[1:]
 
 
-class JointNet(nn.Module):
+class JointNet(Network):
     """Classify and restore in one pass: img (N, 3, H, W) in [0, 1], degraded -> (restored (N, 3, H, W), logits (N, C)).
 
     One ResNet-18 serves both tasks: a linear classifier reads the mean of its last features, and a U-Net decoder starts
@@ -609,6 +607,8 @@ class JointNet(nn.Module):
 
     scale_factor = 1
     receptive_radius = 96  # no restored pixel depends on one further away; a multiple of 8, as tiles must be
+
+    from_names = ("num_channels", "share")
 
     def __init__(self, num_classes: int = 10, num_channels: int = 64, share: bool = True):
         super().__init__()
@@ -621,11 +621,6 @@ class JointNet(nn.Module):
         self.share = share
         init_at_zero(self.to_rgb if share else self.restorer.last)  # at first the image stays as it came
 
-    @classmethod
-    def from_settings(cls, settings: Mapping, **others) -> "JointNet":
-        """The network that a run's settings describe, to be filled with its weights."""
-        return cls(num_channels=settings["num_channels"], share=settings["share"], **others)
-
     def forward(self, img: Tensor) -> tuple[Tensor, Tensor]:
         normal = self.normalize(img)
         features = self.extractor(normal)
@@ -634,7 +629,7 @@ class JointNet(nn.Module):
         return (restored if self.training else restored.clamp(0, 1)), logits
 
 
-class Colorizer(nn.Module):
+class Colorizer(Network):
     """Colours for a grey image: img (N, 3, H, W) in [0, 1], of which only the luma is read -> (N, 3, H, W).
 
     A U-Net. keep_luma=False: it predicts all three colours, as in the document on colorization. keep_luma=True: it
@@ -645,6 +640,8 @@ class Colorizer(nn.Module):
     scale_factor = 1
     LUMA = (0.299, 0.587, 0.114)
 
+    from_names = ("num_channels", "keep_luma")
+
     def __init__(self, num_channels: int = 64, keep_luma: bool = False, num_levels: int = 4):
         super().__init__()
         self.keep_luma = keep_luma
@@ -652,11 +649,6 @@ class Colorizer(nn.Module):
         if keep_luma:
             init_at_zero(self.unet.last)  # at first the image stays grey
         self.register_buffer("luma", torch.tensor(self.LUMA).view(1, 3, 1, 1), persistent=False)
-
-    @classmethod
-    def from_settings(cls, settings: Mapping, **others) -> "Colorizer":
-        """The network that a run's settings describe, to be filled with its weights."""
-        return cls(**{name: settings[name] for name in ("num_channels", "keep_luma")}, **others)
 
     def forward(self, img: Tensor) -> Tensor:
         grey = (img * self.luma).sum(1, keepdim=True)
@@ -666,28 +658,6 @@ class Colorizer(nn.Module):
             green = (grey - self.LUMA[0] * red - self.LUMA[2] * blue) / self.LUMA[1]
             colorized = torch.cat([red, green, blue], 1)
         return colorized if self.training else colorized.clamp(0, 1)
-
-
-class SelfEnsemble(nn.Module):
-    """An upsampler averaged over eight flips and rotations: lr_img (N, 3, H, W) -> (N, 3, sH, sW), both in [0, 1].
-
-    Eight times the cost, no training. Source: Timofte et al. 2016, "Seven ways to improve example-based single image
-    super resolution"; named geometric self-ensemble by Lim et al. 2017 (EDSR).
-    """
-
-    def __init__(self, sr: nn.Module):
-        super().__init__()
-        self.sr = sr
-        self.scale_factor = sr.scale_factor
-
-    def forward(self, lr_img: Tensor) -> Tensor:
-        total = 0
-        for turns in range(4):
-            for flip in (False, True):
-                turned = lr_img.rot90(turns, (-2, -1))
-                sr_img = self.sr(turned.flip(-1)).flip(-1) if flip else self.sr(turned)
-                total = total + sr_img.rot90(-turns, (-2, -1))
-        return total / 8
 
 
 class BicubicUpsampler(nn.Module):

@@ -22,30 +22,17 @@ from torch import Tensor
 
 import drawn
 from download import ARCHIVES, DATA_ROOT, download
-from images import (  # noqa: F401
-    Fuzz,
-    GaussianNoise,
-    Occlusion,
-    announced_sides,
-    augment,
-    blur,
-    degradations,
-    draw_integers,
-    grey,
-    imresize,
-    jpeg,
-    list_images,
-    read_image,
-    to_float,
-    to_uint8,
-    whole_scale,
-)
+
+# isort: off
+from images import Fuzz, GaussianNoise, Occlusion, augment, blur, degradations, grey, jpeg  # noqa: F401
+from images import announced_sides, draw_integers, imresize, list_images, read_image, to_float, to_uint8, whole_scale  # noqa: F401
+# isort: on
 
 # --- super-resolution: training crops and test images ----------------------------------------------------------------
 
 
 def _fingerprint(tensors: Iterator[Tensor] | Sequence[Tensor]) -> str:
-    """sha256 of the shapes and bytes, first 16 hex characters: says which data a run has seen."""
+    """The first 16 hex characters of the SHA-256 of dtypes, shapes and bytes: which data a run has seen."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -67,7 +54,7 @@ def _pixels(source: Path | Tensor) -> Tensor:
 def _sources(
     root: str | Path | None, images: Sequence[Tensor] | None, names: Sequence[str] | None, name: str | None, scale: int
 ) -> tuple[list[Path] | list[Tensor], list[Path] | None, list[str], str]:
-    """HR images of a folder or in memory, their LR files where such lie beside them, image names, the set's name."""
+    """HR images of a folder or in memory, their LR files if there are any, the images' names, the set's name."""
     if (root is None) == (images is None):
         raise ValueError("give either root (a folder of images) or images (uint8 tensors)")
     if images is None:
@@ -78,11 +65,8 @@ def _sources(
         if (root / "LR_bicubic" / f"X{scale}").is_dir():
             lr_files = {f.stem.removesuffix(f"x{scale}"): f for f in list_images(root / "LR_bicubic" / f"X{scale}")}
         if lr_files and (missing := [stem for stem in hr_files if stem not in lr_files]):
-            lr_folder = next(iter(lr_files.values())).parent
-            raise FileNotFoundError(
-                f"{lr_folder} lacks the LR file of {', '.join(missing[:3])}: add what is missing, or remove all LR "
-                "files, and LR is made from HR"
-            )
+            advice = "add what is missing, or remove all LR files, and LR is made from HR"
+            raise FileNotFoundError(f"{root} lacks the LR file of {', '.join(missing[:3])}: {advice}")
         lr = [lr_files[stem] for stem in hr_files] if lr_files else None
         return list(hr_files.values()), lr, list(hr_files), name or _folder_name(root)
     names = [str(i) for i in range(len(images))] if names is None else list(names)
@@ -95,10 +79,9 @@ def _sources(
 
 
 def _hr_and_lr(files: list[Path], scale: int) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The HR files of one folder, and the LR files that lie beside them, both by image name.
+    """The HR files of one folder and the LR files among them, by image name; ValueError where HR is not clear.
 
-    A folder may hold pairs a_HR.png and a_LR.png, or a_SRF_2_HR.png and a_SRF_2_LR.png, which count at scale 2 alone.
-    Raises ValueError where names leave open which file is HR.
+    A folder may hold pairs a_HR.png and a_LR.png, or a_SRF_2_HR.png and a_SRF_2_LR.png, an LR file of scale 2 alone.
     """
     folder, advice = files[0].parent, "put HR into HR/ and LR into LR_bicubic/X2/, see DS/README.md, or rename one"
     matches = {f: re.fullmatch(r"(.+?)(?:_SRF_(\d+))?_(HR|LR)", f.stem) for f in files}
@@ -122,15 +105,12 @@ def _hr_and_lr(files: list[Path], scale: int) -> tuple[dict[str, Path], dict[str
 class DIV2KDataset(torch.utils.data.Dataset):
     """Random (lr_img, hr_img) crops of a folder of photographs (DIV2K, Agustsson and Timofte 2017, or any).
 
-    All images are decoded at once (a thread pool) into one flat uint8 buffer, so a batch of crops is a single
-    gather on the device. An image is drawn in proportion to its area, then a corner, uniformly among those LR pixels
-    where the crop fits in; so a pixel nearer to the border than crop_size is seen less often than one further in.
-    With `augment` one of the 8 flips and rotations follows. LR pixels equal, byte for byte, the same place cut from
-    the whole image downsampled by `imresize`.
+    All images are decoded into one flat uint8 buffer, so a batch of crops is a single gather on the device. An image
+    is drawn in proportion to its area, then a corner, uniformly; with `augment` one of the 8 flips and rotations
+    follows. LR pixels equal the same place of the whole image downsampled by `imresize`, byte for byte.
 
-    Give `root` (a folder) or `images` (uint8 (3, H, W) tensors, with `names`). `to(device)` moves the pixels.
-    `max_images` takes the first ones by name only, where all would be too many for the memory.
-    Raises ValueError on an image smaller than the crop, or when the pixels exceed `max_gigabytes`.
+    Give `root` (a folder) or `images` (uint8 (3, H, W) tensors, with `names`). `max_images` takes the first ones by
+    name. Raises ValueError on an image smaller than the crop, or when the pixels exceed `max_gigabytes`.
     """
 
     def __init__(
@@ -138,7 +118,7 @@ class DIV2KDataset(torch.utils.data.Dataset):
         images: Sequence[Tensor] | None = None, names: Sequence[str] | None = None, name: str | None = None,
         max_images: int | None = None, max_gigabytes: float = 12,
     ):  # fmt: skip
-        self.crop_size, self.scale_factor, self.augment = int(crop_size), whole_scale(scale_factor), augment
+        self.crop_size, self.scale_factor, self.augment = crop_size, whole_scale(scale_factor), augment
         if crop_size < 1 or crop_size % scale_factor:
             raise ValueError(f"crop_size {crop_size} is no multiple of scale_factor {scale_factor}")
         sources, _, self.names, self.name = _sources(root, images, names, name, self.scale_factor)
@@ -146,36 +126,23 @@ class DIV2KDataset(torch.utils.data.Dataset):
             sources, self.names = sources[:max_images], self.names[:max_images]
             self.name = f"{self.name}, first {max_images} images"
 
-        def announced(source: Path | Tensor) -> list[int]:
-            return sorted(source.shape[-2:]) if isinstance(source, Tensor) else announced_sides(source)
-
-        with ThreadPoolExecutor() as pool:
-            sides = list(pool.map(announced, sources))
+        sides = [sorted(s.shape[-2:]) if isinstance(s, Tensor) else announced_sides(s) for s in sources]
         for image_name, (shorter, longer) in zip(self.names, sides, strict=True):
             if shorter // self.scale_factor * self.scale_factor < crop_size:
-                raise ValueError(
-                    f"{root or self.name}: the sides of image {image_name} are {shorter} and {longer}, smaller than a "
-                    f"crop of {crop_size}: remove it or choose a smaller crop_size"
-                )
+                found = f"image {image_name} has sides of {shorter} and {longer}, smaller than a crop of {crop_size}"
+                raise ValueError(f"{root or self.name}: {found}: remove it or choose a smaller crop_size")
         counts = torch.tensor([3 * shorter * longer for shorter, longer in sides])
         ends = counts.cumsum(0)
         self.offsets = ends - counts
-        gigabytes = ends[-1].item() / 1e9
-        if gigabytes > max_gigabytes:
-            raise ValueError(
-                f"{self.name}: {len(sides)} images decode to {gigabytes:.1f} GB, more than max_gigabytes="
-                f"{max_gigabytes}: raise the limit if the memory is there, or use a folder with fewer images"
-            )
+        if ends[-1] > max_gigabytes * 1e9:
+            found = f"{len(sides)} images decode to {ends[-1] / 1e9:.1f} GB, more than max_gigabytes={max_gigabytes}"
+            raise ValueError(f"{self.name}: {found}: raise it if the memory is there, or choose max_images")
         self.pixels = torch.empty(int(ends[-1]), dtype=torch.uint8)
 
-        def store(i: int) -> tuple[int, int]:
+        def store(i: int) -> torch.Size:
             img = _pixels(sources[i])
-            height, width = img.shape[-2:]
-            if sorted((height, width)) != sides[i]:
-                announcement = "its header says {} and {}: save it anew".format(*sides[i])
-                raise ValueError(f"{sources[i]} is {height}x{width}, but {announcement}")
-            self.pixels[int(self.offsets[i]) : int(ends[i])] = img.reshape(-1)
-            return height, width
+            self.pixels[int(self.offsets[i]) : int(ends[i])] = img.flatten()
+            return img.shape[-2:]
 
         with ThreadPoolExecutor() as pool:
             self.heights, self.widths = torch.tensor(list(pool.map(store, range(len(sides))))).unbind(1)
@@ -183,35 +150,23 @@ class DIV2KDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.names)
 
-    def image(self, index: int) -> Tensor:
-        """The whole image number `index`, uint8 (3, H, W)."""
-        height, width = int(self.heights[index]), int(self.widths[index])
-        return self.pixels[int(self.offsets[index]) :][: 3 * height * width].view(3, height, width)
-
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """A random crop pair of one image: floats (3, c/s, c/s) and (3, c, c), from torch's global RNG."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        lr_img, hr_img = self._crop(torch.tensor([index % len(self)]), None)
+        """A random crop pair of one image: floats (3, c/s, c/s) and (3, c, c), by torch's global generator."""
+        lr_img, hr_img = self._crop(torch.tensor([range(len(self))[index]]), None)  # IndexError where it ends
         return to_float(lr_img[0]), to_float(hr_img[0])
 
     def batch(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Random crop pairs, uint8 (N, 3, c/s, c/s) and (N, 3, c, c), on the pixels' device.
-
-        `generator` is a CPU generator (None: torch's global one); the same state gives the same batch on
-        every device.
-        """
+        """Random crop pairs, uint8 (N, 3, c/s, c/s) and (N, 3, c, c), on the pixels' device, drawn on the CPU."""
         area = (self.heights * self.widths).double()
-        index = torch.multinomial(area, batch_size, replacement=True, generator=generator)
-        return self._crop(index, generator)
+        return self._crop(torch.multinomial(area, batch_size, replacement=True, generator=generator), generator)
 
     def batches(self, batch_size: int, num_steps: int) -> Callable[[torch.Generator], Iterator[dict[str, Tensor]]]:
         """What `training.fit` draws an epoch from: generator -> `num_steps` dicts of lr_img and hr_img, in [0, 1]."""
 
         def epoch(generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
             for _ in range(num_steps):
-                lr_img, hr_img = self.batch(batch_size, generator)
-                yield {"lr_img": to_float(lr_img), "hr_img": to_float(hr_img)}
+                lr_img, hr_img = map(to_float, self.batch(batch_size, generator))
+                yield {"lr_img": lr_img, "hr_img": hr_img}
 
         return epoch
 
@@ -254,10 +209,9 @@ class SRTestSet(torch.utils.data.Dataset):
     """Whole test images: item -> (lr_img (3, h, w), hr_img (3, s*h, s*w), name), floats in [0, 1].
 
     `root` holds images, or HR/ and, if there, LR_bicubic/X{s} with img_001x{s}.png for HR/img_001.png, or pairs
-    named _HR and _LR (`_hr_and_lr`), also in image_SRF_{s}/; without LR files the LR image is made by `imresize`. HR
-    is cropped at the bottom and right to a multiple of the scale. `images` (uint8 tensors, with `names`) stand in for
-    a folder. Images are read when asked for. FileNotFoundError on an HR image without partner, ValueError on an LR of
-    another size.
+    (`_hr_and_lr`), also in image_SRF_{s}/; or give `images`. Without LR files LR is made by `imresize`. HR is cropped
+    at the bottom and right to a multiple of the scale. FileNotFoundError on an HR file without its LR file,
+    ValueError on an LR of another size.
     """
 
     def __init__(
@@ -274,17 +228,13 @@ class SRTestSet(torch.utils.data.Dataset):
         """(lr_img, hr_img) of image `index` as uint8."""
         hr_img = _pixels(self.hr[index])
         height, width = (side // self.scale_factor for side in hr_img.shape[-2:])
-        if not (height and width):
-            raise ValueError(f"{self.name}: image {self.names[index]} is smaller than one LR pixel")
         hr_img = hr_img[:, : height * self.scale_factor, : width * self.scale_factor]
         if self.lr is None:
             return imresize(hr_img, 1 / self.scale_factor), hr_img
         lr_img = read_image(self.lr[index])
         if lr_img.shape[-2:] != (height, width):
-            raise ValueError(
-                f"{self.lr[index]} is {lr_img.shape[-2]}x{lr_img.shape[-1]}, but {self.hr[index].name} at "
-                f"scale {self.scale_factor} makes {height}x{width}: the two do not belong together"
-            )
+            found, expected = "x".join(map(str, lr_img.shape[-2:])), f"{self.hr[index].name} makes {height}x{width}"
+            raise ValueError(f"{self.lr[index]} is {found}, but at scale {self.scale_factor} {expected}")
         return lr_img, hr_img
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
@@ -300,28 +250,19 @@ class SRTestSet(torch.utils.data.Dataset):
 
 PHOTOGRAPHS_NAME = "photographs inside scikit-image"
 PHOTOGRAPHS = {  # split by image
-    "train": ("astronaut.png", "hubble_deep_field.jpg", "retina.jpg", "motorcycle_left.png",
-              "moon.png", "brick.png", "grass.png", "gravel.png"),
-    "valid": ("rocket.jpg", "camera.png"),
-    "test": ("chelsea.png", "coffee.png"),
+    "train": ("astronaut.png", "hubble_deep_field.jpg", "retina.jpg", "motorcycle_left.png", "moon.png", "brick.png",
+              "grass.png", "gravel.png"),
+    "valid": ("rocket.jpg", "camera.png"), "test": ("chelsea.png", "coffee.png"),
 }  # fmt: skip
 
 
 def embedded_photographs(part: str) -> tuple[list[Tensor], list[str]]:
-    """(uint8 images (3, H, W), names) of "train", "valid" or "test", from scikit-image's own files.
-
-    The files are read where the wheel put them. `skimage.data.astronaut()` and the like are not called, since
-    they may turn to the network.
-    """
-    if part not in PHOTOGRAPHS:
-        raise ValueError(f"part must be one of {', '.join(PHOTOGRAPHS)}, found {part!r}")
+    """(uint8 images (3, H, W), names) of "train", "valid" or "test", from scikit-image's wheel, never the network."""
     return [_photograph(file) for file in PHOTOGRAPHS[part]], [Path(file).stem for file in PHOTOGRAPHS[part]]
 
 
 def _photograph(file: str) -> Tensor:
     with resources.as_file(resources.files("skimage.data") / file) as path:
-        if not path.is_file():
-            raise FileNotFoundError(f"scikit-image came without {file}: install it with `pip install scikit-image`")
         return read_image(path)
 
 
@@ -334,14 +275,11 @@ def _embedded(part: str) -> dict[str, object]:
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_BATCH = 10_000  # images a file
-_CIFAR10_FOLDERS = ("cifar-10-batches-bin", "cifar-10-batches-py")
 _CIFAR10_HELP = "delete it and run `python datasets.py download cifar10`"
 
 
 class LabelledImages(torch.utils.data.Dataset):
     """`images` uint8 (N, 3, H, W) and `labels` int64 (N,) in memory; item -> (float image, int label)."""
-
-    is_cifar10 = False
 
     def __init__(self, images: Tensor, labels: Tensor, classes: Sequence[str], name: str):
         self.images, self.labels, self.classes, self.name = images, labels, tuple(classes), name
@@ -357,11 +295,8 @@ class LabelledImages(torch.utils.data.Dataset):
         return _fingerprint([self.images, self.labels])
 
 
-def labelled_folder(root: str | Path, size: int = 32) -> LabelledImages:
-    """One's own classes: `root` holds a folder of images for each class, which gives the class its name.
-
-    Of each image the middle square is taken and resized to `size` x `size` by `imresize`. In the order of the names.
-    """
+def labelled_folder(root: str | Path) -> LabelledImages:
+    """A folder of images for each class: of each image the middle square, resized to 32x32 by `imresize`."""
     folders = [folder for folder in _entries(Path(root)) if folder.is_dir()]
     if not folders:
         raise FileNotFoundError(f"{root} holds no folders: put the images of each class into a folder of its own there")
@@ -372,7 +307,7 @@ def labelled_folder(root: str | Path, size: int = 32) -> LabelledImages:
         side = min(img.shape[-2:])
         top, left = ((length - side) // 2 for length in img.shape[-2:])
         img = img[:, top : top + side, left : left + side]
-        return img if side == size else imresize(img, size / side)[:, :size, :size]
+        return img if side == 32 else imresize(img, 32 / side)[:, :32, :32]
 
     with ThreadPoolExecutor() as pool:
         images = torch.stack(list(pool.map(read, (file for file, _ in files))))
@@ -383,13 +318,11 @@ def labelled_folder(root: str | Path, size: int = 32) -> LabelledImages:
 class CIFAR10Dataset(LabelledImages):
     """CIFAR-10 in memory (Krizhevsky 2009): `images` uint8 (N, 3, 32, 32), `labels` int64 (N,) in 0..9.
 
-    50,000 training or 10,000 test images, from cifar-10-batches-bin, cifar-10-batches-py, or train/ and test/ with a
-    folder of image files for each class, in `root`, in `root`/CIFAR10, or `root` itself. One order, whatever copy it
-    is: that of the SHA-256 of each record (label byte, then pixels). Raises FileNotFoundError where it is missing or
-    half-extracted, ValueError where a file is cut off, out of range, or would run code.
+    From cifar-10-batches-bin, cifar-10-batches-py, or train/ and test/ with a folder of image files for each class, in
+    `root`, in `root`/CIFAR10, or `root` itself. One order, whatever copy it is: by the SHA-256 of each record (label
+    byte, then pixels). Raises FileNotFoundError where it is missing or half-extracted, ValueError where a file is cut
+    off, out of range, or would run code.
     """
-
-    is_cifar10 = True
 
     def __init__(self, root: str | Path = DATA_ROOT, train: bool = True):
         folder = _cifar10_folder(Path(root))
@@ -406,19 +339,16 @@ class CIFAR10Dataset(LabelledImages):
 
 def _cifar10_folder(root: Path) -> Path | None:
     """Where the batches or the class folders lie, or None where there is no CIFAR-10."""
-    bases = (root, root / "CIFAR10")
-    for folder in (base / sub for base in bases for sub in _CIFAR10_FOLDERS):
-        if folder.is_dir():
-            return folder
-    for base in bases:
+    for base in (root, root / "CIFAR10"):
+        for folder in (base / "cifar-10-batches-bin", base / "cifar-10-batches-py"):
+            if folder.is_dir():
+                return folder
         batches = any(base.glob("data_batch_*")) or any(base.glob("test_batch*"))
         if batches or {f.name for part in ("train", "test") for f in _entries(base / part)} & set(CLASSES):
             return base
     for found in _entries(root / "CIFAR10"):
-        hint = "is not unpacked: unpack it there" if _is_archive(found) else (
-            "is neither a batch of CIFAR-10 nor train/ or test/ with a folder of images for each class"
-        )
-        raise FileNotFoundError(f"{found} {hint}, or delete it and run `python datasets.py download cifar10`")
+        hint = "is not unpacked: unpack it there" if _is_archive(found) else "is no part of CIFAR-10: see DS/README.md"
+        raise FileNotFoundError(f"{found} {hint}, or {_CIFAR10_HELP}")
     return None
 
 
@@ -428,27 +358,22 @@ def _read_cifar10(folder: Path, train: bool) -> np.ndarray:
     if (folder / part).is_dir():
         data = labelled_folder(folder / part)
         if data.classes != CLASSES:
-            found = ", ".join(data.classes)
-            raise ValueError(f"{folder / part} holds {found} instead of CIFAR-10's classes, {', '.join(CLASSES)}")
+            raise ValueError(f"{folder / part} holds {', '.join(data.classes)} instead of {', '.join(CLASSES)}")
         return torch.cat([data.labels[:, None].to(torch.uint8), data.images.flatten(1)], 1).numpy()
     suffix = ".bin" if any(folder.glob("*.bin")) else ""
     names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
-    files = [folder / f"{name}{suffix}" for name in names]
+    files = [folder / (name + suffix) for name in names]
     if missing := [f.name for f in files if not f.is_file()]:
         raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}, half-extracted: {_CIFAR10_HELP}")
     records = np.empty((len(files), CIFAR10_BATCH, 3073), np.uint8)
     for i, file in enumerate(files):
-        records[i] = (_read_binary_batch if suffix else _read_python_batch)(file)
+        batch = np.fromfile(file, np.uint8) if suffix else _read_python_batch(file)
+        if batch.size != records[i].size:
+            raise ValueError(f"{file} has {batch.size:,} bytes instead of {records[i].size:,}: {_CIFAR10_HELP}")
+        records[i] = batch.reshape(-1, 3073)
         if records[i, :, 0].max() > 9:
             raise ValueError(f"{file} has labels outside 0..9: {_CIFAR10_HELP}")
     return records.reshape(-1, 3073)
-
-
-def _read_binary_batch(path: Path) -> np.ndarray:
-    expected = CIFAR10_BATCH * 3073
-    if path.stat().st_size != expected:
-        raise ValueError(f"{path} has {path.stat().st_size:,} bytes instead of {expected:,}: {_CIFAR10_HELP}")
-    return np.fromfile(path, dtype=np.uint8).reshape(CIFAR10_BATCH, 3073)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -469,17 +394,12 @@ def _read_python_batch(path: Path) -> np.ndarray:
         with open(path, "rb") as file:
             batch = _ArrayUnpickler(file, encoding="bytes").load()
         data, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
-    except KeyError as error:
-        raise ValueError(f"{path} has no entry {error}: it is no CIFAR-10 batch; {_CIFAR10_HELP}") from error
     except (MemoryError, PermissionError):
         raise
     except Exception as error:  # a broken pickle raises all sorts of errors
         raise ValueError(f"{path} was not read ({error}): {_CIFAR10_HELP}") from error
     if data.dtype != np.uint8 or data.shape != (CIFAR10_BATCH, 3072) or labels.shape != (CIFAR10_BATCH,):
-        raise ValueError(
-            f"{path} holds {data.dtype} {data.shape} and {labels.shape} labels instead of uint8 "
-            f"{(CIFAR10_BATCH, 3072)} and {(CIFAR10_BATCH,)}: {_CIFAR10_HELP}"
-        )
+        raise ValueError(f"{path} holds {data.dtype} {data.shape} and {labels.shape} labels: {_CIFAR10_HELP}")
     return np.concatenate([labels.clip(-1, 10)[:, None].astype(np.uint8), data], 1)  # -1 becomes 255: out of range
 
 
@@ -488,34 +408,27 @@ DRAWN_BACKGROUNDS = {"train": ("astronaut.png", "motorcycle_left.png"), "test": 
 
 
 class DrawnDataset(LabelledImages):
-    """Ten balanced classes of 32x32 images drawn by this program (drawn.py), where CIFAR-10 is absent.
+    """Ten balanced classes of 32x32 images drawn in seconds by drawn.py, the same everywhere, where CIFAR-10 is absent.
 
-    Made in seconds from `seed`, the same on every machine; training and test images stand before different
-    photographs. `size`: 4,000 for training and 1,000 for testing unless given; a
-    positive multiple of ten, else ValueError.
+    Training and test images stand before different photographs. `size`: 4,000 for training and 1,000 for testing
+    unless given; a positive multiple of ten, else ValueError.
     """
 
-    def __init__(self, train: bool = True, size: int | None = None, seed: int = 0):
+    def __init__(self, train: bool = True, size: int | None = None):
         size = (4_000 if train else 1_000) if size is None else size
         if size < 1 or size % 10:
             raise ValueError(f"size must be a positive multiple of 10 (ten balanced classes), found {size}")
         files = DRAWN_BACKGROUNDS["train" if train else "test"]
         photos = [_photograph(file).permute(1, 2, 0).numpy() for file in files]
-        rng = np.random.default_rng([seed, int(train)])
+        rng = np.random.default_rng([0, int(train)])
         labels = rng.permutation(np.arange(size) % 10)
         images = torch.from_numpy(drawn.draw_images(labels, photos, rng)).permute(0, 3, 1, 2).contiguous()
         classes = [f"{texture} {shape}" for shape in drawn.SHAPES for texture in drawn.TEXTURES]
         super().__init__(images, torch.from_numpy(labels.astype(np.int64)), classes, "drawn shapes (not CIFAR-10)")
 
 
-# --- batches of labelled images --------------------------------------------------------------------------------------
-
-
 def sample(num: int, batch_size: int, num_steps: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
-    """Yields `num_steps` index tensors (batch_size,) into `num` images: one random order after another, end to end.
-
-    An epoch may thus be any number of steps, and no image comes a second time before all have come once.
-    """
+    """Yields `num_steps` index tensors (batch_size,) into `num` images: one random order after another, end to end."""
     if not 0 < batch_size <= num:
         raise ValueError(f"a batch takes 1 to {num} of the {num} images; found batch_size {batch_size}")
     orders = -(-num_steps * batch_size // num)
@@ -524,7 +437,7 @@ def sample(num: int, batch_size: int, num_steps: int, generator: torch.Generator
 
 
 def split_indices(num: int, num_val: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A fixed split of range(num) into (train_idx, val_idx), both sorted; `num_val` for validation."""
+    """A fixed split of range(num) into (train_idx, val_idx), both sorted."""
     if not 0 <= num_val <= num:
         raise ValueError(f"num_val must lie in 0..{num}, found {num_val}")
     order = torch.randperm(num, generator=torch.Generator().manual_seed(seed))
@@ -532,9 +445,7 @@ def split_indices(num: int, num_val: int, seed: int = 0) -> tuple[Tensor, Tensor
 
 
 def centre_crops(test_set: "SRTestSet", size: int) -> tuple[Tensor, Tensor]:
-    """The middle `size` x `size` HR pixels of each image and their LR pixels, stacked: (N, 3, size / s, size / s) and
-    (N, 3, size, size), float. For scoring epochs; whole images are for the final test.
-    """
+    """The middle of each image, to score epochs by: floats (N, 3, size / s, size / s) and (N, 3, size, size)."""
     scale, lr_crops, hr_crops = test_set.scale_factor, [], []
     for lr_img, hr_img, name in test_set:
         top, left = ((side - size // scale) // 2 for side in lr_img.shape[-2:])
@@ -548,10 +459,8 @@ def centre_crops(test_set: "SRTestSet", size: int) -> tuple[Tensor, Tensor]:
 # --- which data there is: the real set where DS/ holds it, else what is embedded -------------------------------------
 
 PHOTOGRAPH_SETS = ("DIV2K", "photographs", "CID22")  # to learn from; each has a folder train and a folder valid
-SR_TEST_SETS = {  # folder: what fetches it
-    "Set5": "set5", "Set14": "set14", "B100": "b100", "Urban100": "urban100", "DIV2K/valid": "div2k",
-}  # fmt: skip
-_AS_UNPACKED = {"DIV2K/train": "DIV2K/DIV2K_train_HR", "DIV2K/valid": "DIV2K/DIV2K_valid_HR"}
+# folder: what fetches it
+SR_TEST_SETS = {"Set5": "set5", "Set14": "set14", "B100": "b100", "Urban100": "urban100", "DIV2K/valid": "div2k"}
 _OTHER_NAMES = {"B100": "b(sds?)?100"}
 _JUNK = ("thumbs.db", "desktop.ini", "__macosx", "icon\r")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
@@ -568,12 +477,9 @@ def _is_archive(file: Path) -> bool:
 
 
 def _find(name: str, root: str | Path) -> Path | None:
-    """The folder of a set such as "Set14" or "DIV2K/train" where it is there and not empty, else None.
-
-    What lies there like it, under another name or not unpacked, is then named in one line, once.
-    """
+    """The folder of "Set14" or "DIV2K/train" if it is not empty; else None, and prints what is there like it, once."""
     root, (top, _, part) = Path(root), name.partition("/")
-    for folder in (root / name, root / _AS_UNPACKED.get(name, name)):
+    for folder in (root / name, root / re.sub("^DIV2K/(.*)", r"DIV2K/DIV2K_\1_HR", name)):  # as unpacked
         if _entries(folder):
             return folder
     other_part = {"train": "valid", "valid": "train"}.get(part, " ")
@@ -600,41 +506,36 @@ def is_there(name: str, root: str | Path = DATA_ROOT) -> bool:
 
 
 def find_classification(root: str | Path = DATA_ROOT, train: bool = True) -> CIFAR10Dataset | DrawnDataset:
-    """CIFAR-10 where `root` holds it, else the drawn ten-class set.
-
-    A CIFAR-10 folder that is there but broken raises. `.is_cifar10` and `.name` say which one it is.
-    """
+    """CIFAR-10 where `root` holds it (broken, it raises), else the drawn ten-class set; `.name` says which."""
     if is_there("CIFAR10", root):
         return CIFAR10Dataset(root, train)
     _find("CIFAR10", root)  # says what lies there under another name
     return DrawnDataset(train)
 
 
+def _found(part: str, root: str | Path) -> dict[str, object]:
+    folders = (_find(f"{name}/{part}", root) for name in PHOTOGRAPH_SETS)
+    folder = next((folder for folder in folders if folder), None)
+    return {"root": folder} if folder else _embedded(part)
+
+
 def find_sr_train(
     root: str | Path = DATA_ROOT, crop_size: int = 128, scale_factor: int = 2, augment: bool = True,  # noqa: F811
     max_images: int | None = None,
 ) -> DIV2KDataset:  # fmt: skip
-    """Training crops: DIV2K, else photographs, else CID22 (folder train), else what is embedded (see `.name`)."""
-    settings = {"crop_size": crop_size, "scale_factor": scale_factor, "augment": augment, "max_images": max_images}
-    for name in PHOTOGRAPH_SETS:
-        if folder := _find(f"{name}/train", root):
-            return DIV2KDataset(folder, **settings)
-    return DIV2KDataset(**_embedded("train"), **settings)
+    """Training crops of the first of PHOTOGRAPH_SETS that is there, else of the embedded photographs."""
+    return DIV2KDataset(
+        crop_size=crop_size, scale_factor=scale_factor, augment=augment, max_images=max_images, **_found("train", root)
+    )
 
 
 def find_sr_valid(root: str | Path = DATA_ROOT, scale_factor: int = 2) -> SRTestSet:
-    """Validation images: DIV2K, else photographs, else CID22 (folder valid), else two photographs that are embedded."""
-    for name in PHOTOGRAPH_SETS:
-        if folder := _find(f"{name}/valid", root):
-            return SRTestSet(folder, scale_factor)
-    return SRTestSet(None, scale_factor, **_embedded("valid"))
+    """Validation images of the first of PHOTOGRAPH_SETS that is there, else two embedded photographs."""
+    return SRTestSet(scale_factor=scale_factor, **_found("valid", root))
 
 
 def find_sr_test(root: str | Path = DATA_ROOT, scale_factor: int = 2, div2k: bool = False) -> list[SRTestSet]:
-    """Those of Set5, Set14, B100 and Urban100 that are there, else two photographs inside scikit-image.
-
-    div2k: DIV2K's validation part too, the SRGAN document's fifth set. A run that chose its epoch there has seen it.
-    """
+    """Those of Set5, Set14, B100, Urban100 and (`div2k`) DIV2K/valid that are there, else two embedded photographs."""
     folders = [_find(name, root) for name in SR_TEST_SETS if div2k or name != "DIV2K/valid"]
     found = [SRTestSet(folder, scale_factor) for folder in folders if folder]
     return found or [SRTestSet(None, scale_factor, **_embedded("test"))]
@@ -647,31 +548,25 @@ def absent_sr_test(root: str | Path = DATA_ROOT) -> dict[str, str]:
 
 
 def find_vgg(network: str = "vgg19", root: str | Path = DATA_ROOT) -> Path | None:
-    """VGG16's or VGG19's ImageNet weights: torchvision's file in `root` or where torchvision keeps it, else, in `root`,
-    the file of VGG19's first three blocks; None if nowhere.
-    """
+    """VGG16's or VGG19's ImageNet weights: torchvision's file in `root` or its cache, else VGG19's first blocks."""
     name = ARCHIVES[network][0].target
     places = Path(root) / name, Path(torch.hub.get_dir(), "checkpoints", name), Path(root, f"{network}_blocks1to3.pth")
     return next((place for place in places if place.is_file()), None)
 
 
-# --- the command line ------------------------------------------------------------------------------------------------
-
-
 def show(root: str | Path = DATA_ROOT) -> None:
-    """Prints every data set: where it lies and how many images, or how to get it; or that it is broken."""
+    """Prints every data set: where it lies and how many images, how to get it, or that it is broken."""
     root = Path(root)
     hints = {a.target: f"{a.size}, python datasets.py download {name}" for name in ARCHIVES for a in ARCHIVES[name]}
     hints |= {f"{name}/{p}": "by hand, see DS/README.md" for name in PHOTOGRAPH_SETS[1:] for p in ("train", "valid")}
     for target, hint in hints.items():
-        name = target.removesuffix("/HR").removesuffix("/cifar-10-batches-bin")
-        state = f"missing: {hint}"
+        name, state = target.removesuffix("/HR").removesuffix("/cifar-10-batches-bin"), f"missing: {hint}"
         try:
-            if name == "CIFAR10":
-                if folder := _cifar10_folder(root):
-                    state = f"{folder}, {sum(len(CIFAR10Dataset(root, train)) for train in (True, False)):,} images"
-            elif name.endswith(".pth"):
+            if name.endswith(".pth"):
                 state = str(find_vgg(name.split("-")[0], root) or state)
+            elif name == "CIFAR10":
+                if folder := _cifar10_folder(root):
+                    state = f"{folder}, {len(CIFAR10Dataset(root, True)) + len(CIFAR10Dataset(root, False)):,} images"
             elif folder := _find(name, root):
                 state = f"{folder}, {len(SRTestSet(folder))} images"
         except (OSError, ValueError) as error:
@@ -682,13 +577,10 @@ def show(root: str | Path = DATA_ROOT) -> None:
 
 
 def in_one_line(command: Callable[[], object], stopped: str) -> int:
-    """Run a command; say what it raises in one line on stderr, `stopped` on Ctrl-C. Returns the exit status.
-
-    What the console cannot write is written as an escape, so a file's name never stops a command.
-    """
+    """Run a command; say what it raises in one line on stderr, `stopped` on Ctrl-C. Returns the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not in a notebook
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace")  # a file's name never stops a command
     try:
         command()
     except (OSError, ValueError) as error:
@@ -708,10 +600,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.command and not args.name:
         parser.error(f"download what? One of {', '.join(ARCHIVES)}")
-    return in_one_line(
-        lambda: download(args.name, args.root) if args.command else show(args.root),
-        stopped="stopped; the same command goes on from here.",
-    )
+    command = (lambda: download(args.name, args.root)) if args.command else (lambda: show(args.root))
+    return in_one_line(command, stopped="stopped; the same command goes on from here.")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from tqdm import tqdm
+
 DATA_ROOT = Path(__file__).resolve().parent / "DS"
 
 
@@ -24,15 +26,15 @@ class Archive:
 
     size: str
     url: str
-    inner: str  # folder inside the archive; empty where the file is wanted as it is
+    inner: str  # folder inside the archive; empty: the file itself
     target: str  # where that folder or file goes, below the root
-    checksum: str = ""  # "md5:..." or "sha256:...", or how it begins; empty where none is published
+    checksum: str = ""  # "md5:..." or "sha256:...", or how it begins; empty: none is published
 
 
 _CIFAR10 = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/DIV2K_{}_HR.zip"
 _HUB = "https://huggingface.co/datasets/eugenesiow/{0}/resolve/main/data/{0}_HR.tar.gz"
-_VGG = "https://download.pytorch.org/models/{}"  # their names end in their checksums' beginnings
+_VGG = "https://download.pytorch.org/models/{}.pth"
 _CIFAR10_MD5 = "md5:c32a1d4ab5d03f1284b67883e8d87530"  # on its makers' page
 _TRAIN_MD5 = "md5:bdc2d9338d4e574fe81bf7d158758658"  # in several public loaders; its makers state none
 _VALID_MD5 = "md5:9fcdda83005c5e5997799b69f955ff88"
@@ -46,21 +48,17 @@ ARCHIVES = {
         Archive("3.5 GB", _DIV2K.format("train"), "DIV2K_train_HR", "DIV2K/train", _TRAIN_MD5),
         Archive("0.4 GB", _DIV2K.format("valid"), "DIV2K_valid_HR", "DIV2K/valid", _VALID_MD5),
     ],
-    **{
-        file.split("-")[0]: [Archive(size, _VGG.format(file), "", file, f"sha256:{file[6:14]}")]
-        for file, size in (("vgg16-397923af.pth", "528 MB"), ("vgg19-dcbb9e9d.pth", "548 MB"))
-    },
+    "vgg16": [Archive("528 MB", _VGG.format("vgg16-397923af"), "", "vgg16-397923af.pth", "sha256:397923af")],
+    "vgg19": [Archive("548 MB", _VGG.format("vgg19-dcbb9e9d"), "", "vgg19-dcbb9e9d.pth", "sha256:dcbb9e9d")],
 }
 
 
-def download(name: str, root: str | Path = DATA_ROOT, timeout: float = 10) -> None:
+def download(name: str, root: str | Path = DATA_ROOT) -> None:
     """Fetches and unpacks a set of ARCHIVES into `root`; what is there already is left alone.
 
     Raises ConnectionError without a network, ValueError on a wrong checksum or an unsafe archive, OSError
     where `root` cannot be written. A cut download is kept as NAME.part, and the next call goes on from there.
     """
-    if name not in ARCHIVES:
-        raise ValueError(f"no data set {name!r} to download: choose one of {', '.join(ARCHIVES)}")
     root = Path(root)
     for archive in ARCHIVES[name]:
         target = root / archive.target
@@ -70,11 +68,10 @@ def download(name: str, root: str | Path = DATA_ROOT, timeout: float = 10) -> No
         root.mkdir(parents=True, exist_ok=True)
         part = root / (archive.url.rsplit("/", 1)[-1] + ".part")
         try:
-            fetch(archive.url, part, timeout)
+            fetch(archive.url, part)
         except ConnectionError as error:
             unpack = f"unpack its folder {archive.inner} as" if archive.inner else "put it at"
-            by_hand = f"or fetch the file by hand and {unpack} {target}"
-            raise ConnectionError(f"{error}; run the command again, {by_hand}") from error
+            raise ConnectionError(f"{error}; run it again, or fetch the file by hand and {unpack} {target}") from error
         _verify(part, archive)
         if archive.inner:
             try:
@@ -91,17 +88,15 @@ def download(name: str, root: str | Path = DATA_ROOT, timeout: float = 10) -> No
 _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError)
 
 
-def fetch(url: str, part: Path, timeout: float = 10) -> None:
+def fetch(url: str, part: Path) -> None:
     """Fetches `url` into the file `part`, going on behind the bytes that are there where the server can."""
-    from tqdm import tqdm
-
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0 (datasets.py)"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     total = None
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
+        with urllib.request.urlopen(request, timeout=10) as response:
             resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
             have = have if resumed else 0
             if length := response.headers.get("Content-Length"):
@@ -141,19 +136,16 @@ def extract(archive: Path, inner: str, target: Path, max_bytes: float = 20e9) ->
     ValueError where a member is absolute, climbs out, is a link or a device, or all weigh over `max_bytes`.
     """
     temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=archive.parent))
-    members: list[tuple[str, int, bool]] = []  # name, bytes, is a plain file or folder
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
-                plain = (0, stat.S_IFREG, stat.S_IFDIR)
-                for m in file.infolist():
-                    members.append((m.filename, m.file_size, stat.S_IFMT(m.external_attr >> 16) in plain))
-                _check_members(members, max_bytes)
+                kinds = (0, stat.S_IFREG, stat.S_IFDIR)
+                found = [(m.filename, m.file_size, stat.S_IFMT(m.external_attr >> 16) in kinds) for m in file.filelist]
+                _check_members(found, max_bytes)
                 file.extractall(temporary)
         else:
             with tarfile.open(archive) as file:
-                members += [(m.name, m.size, m.isreg() or m.isdir()) for m in file.getmembers()]
-                _check_members(members, max_bytes)
+                _check_members([(m.name, m.size, m.isreg() or m.isdir()) for m in file.getmembers()], max_bytes)
                 file.extractall(temporary, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         if not (temporary / inner).is_dir():
             raise ValueError(f"it holds no folder {inner}")
@@ -164,6 +156,7 @@ def extract(archive: Path, inner: str, target: Path, max_bytes: float = 20e9) ->
 
 
 def _check_members(members: list[tuple[str, int, bool]], max_bytes: float) -> None:
+    """`members`: (name, bytes, is a plain file or folder)."""
     for name, _, plain in members:
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in name:

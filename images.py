@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 from torch import Tensor, nn
-
-# --- from bytes to [0, 1] and back -----------------------------------------------------------------------------------
 
 
 def to_float(img: Tensor) -> Tensor:
@@ -27,9 +25,6 @@ def to_float(img: Tensor) -> Tensor:
 def to_uint8(img: Tensor) -> Tensor:
     """Float image, clipped to [0, 1] -> uint8, rounded half up."""
     return (img.detach().to(torch.float32).clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-
-
-# --- MATLAB's bicubic resize -----------------------------------------------------------------------------------------
 
 
 def _cubic(x: np.ndarray) -> np.ndarray:
@@ -43,11 +38,7 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 def _resize_blocks(
     side: int, scale: float, border: str, block: int, dtype: torch.dtype, device: torch.device
 ) -> list[tuple[int, int, Tensor]]:
-    """The (out, in) weight matrix of one side, cut into blocks of rows, each kept where it is not zero.
-
-    Returns (first input, end of input, weights (block rows, end - first)) per block. The matrix is a band, so
-    a few small products replace one large one; a single block is the plain dense matrix.
-    """
+    """The (out, in) weight matrix of one side, a band, in blocks of rows: (first input, end of input, weights)."""
     num_out = math.ceil(scale * side)
     kernel_scale = min(scale, 1.0)  # below 1 the kernel is widened: that is the anti-aliasing
     num_taps = math.ceil(4 / kernel_scale) + 2
@@ -71,39 +62,29 @@ def _resize_blocks(
     return blocks
 
 
-def imresize(img: Tensor, scale_factor: float, border: str = "symmetric", block: int = 32) -> Tensor:
+def imresize(img: Tensor, scale_factor: float, border: str = "symmetric") -> Tensor:
     """MATLAB's `imresize(img, scale, "bicubic")`: (..., H, W) -> (..., ceil(sH), ceil(sW)), same dtype.
 
-    uint8 gives MATLAB's bytes: height first, rounded half up and clipped, then width, rounded and clipped.
-    A floating image is neither rounded nor clipped, and gradients pass. `border`: "symmetric" mirrors the
-    image with its edge repeated (current MATLAB), "replicate" repeats the edge pixel (older MATLAB: the Set5
-    and Set14 files in circulation). `block` is for speed only. Raises ValueError or TypeError on wrong input.
+    uint8 gives MATLAB's bytes: height first, then width, each rounded half up and clipped. A floating image is
+    neither rounded nor clipped, and gradients pass. `border`: "symmetric" mirrors the image, its edge repeated
+    (current MATLAB), "replicate" repeats the edge pixel (older MATLAB: the Set5 and Set14 files in circulation).
+    Raises ValueError on wrong input.
     """
-    if border not in ("symmetric", "replicate"):
-        raise ValueError(f'border must be "symmetric" or "replicate", found {border!r}')
-    if not (scale_factor > 0 and math.isfinite(scale_factor)):
-        raise ValueError(f"scale_factor must be a positive number, found {scale_factor}")
+    if border not in ("symmetric", "replicate") or not 0 < scale_factor < math.inf:
+        raise ValueError(f'expected "symmetric" or "replicate" and a scale above 0, found {border!r}, {scale_factor}')
     is_uint8 = img.dtype == torch.uint8
-    if not (is_uint8 or img.is_floating_point()):
-        raise TypeError(f"imresize takes uint8 or floating images, found {img.dtype}: use to_float first")
-    if img.dim() < 2 or 0 in img.shape:
-        raise ValueError(f"imresize takes a non-empty image (..., H, W), found shape {tuple(img.shape)}")
-    if is_uint8:
-        # The weights of these scales are short binary fractions, so float32 sums of bytes are exact (and TF32
-        # products too); at any other scale float64 keeps the rounding where MATLAB has it.
-        dtype = torch.float32 if scale_factor in (0.25, 0.5, 1, 2, 4) else torch.float64
-    else:
-        dtype = img.dtype if img.dtype == torch.float64 else torch.float32
+    if not (is_uint8 or img.is_floating_point()) or img.dim() < 2 or 0 in img.shape:
+        raise ValueError(f"imresize takes uint8 or floats (..., H, W), found {img.dtype} {tuple(img.shape)}")
+    # The weights of these scales are short binary fractions, so float32 sums of bytes are exact (and TF32 products
+    # too); at any other scale float64 keeps the rounding where MATLAB has it.
+    inexact = is_uint8 and scale_factor not in (0.25, 0.5, 1, 2, 4)
+    dtype = torch.float64 if inexact or img.dtype == torch.float64 else torch.float32
     *lead, height, width = img.shape
-    block = 2**30 if max(height, width) <= 64 else block  # small images: one dense product a side
-    scale = float(scale_factor)
-    rows, cols = (_resize_blocks(s, scale, border, block, dtype, img.device) for s in (height, width))
+    block = 2**30 if max(height, width) <= 64 else 32  # small images: one dense product a side
+    rows, cols = (_resize_blocks(s, float(scale_factor), border, block, dtype, img.device) for s in (height, width))
 
     def settle(x: Tensor) -> Tensor:
         return x.add_(0.5).clamp_(0, 255).floor_() if is_uint8 else x
-
-    def join(parts: list[Tensor], dim: int) -> Tensor:
-        return torch.cat(parts, dim) if len(parts) > 1 else parts[0]
 
     flat = img.reshape(-1, height, width)
     # On the CPU pieces that stay in the cache are worth a factor of two.
@@ -111,20 +92,19 @@ def imresize(img: Tensor, scale_factor: float, border: str = "symmetric", block:
     done = []
     with torch.autocast(img.device.type, enabled=False):  # half precision would move the rounding
         for part in flat.split(piece):
-            tall = join([settle(w @ part[:, i:j].to(dtype)) for i, j, w in rows], -2)
-            done.append(join([settle(tall[:, :, i:j] @ w.T).to(img.dtype) for i, j, w in cols], -1))
-    out = join(done, 0)
+            tall = torch.cat([settle(w @ part[:, i:j].to(dtype)) for i, j, w in rows], -2)
+            done.append(torch.cat([settle(tall[:, :, i:j] @ w.T).to(img.dtype) for i, j, w in cols], -1))
+    out = torch.cat(done)
     return out.reshape(*lead, *out.shape[-2:])
 
 
 # --- degradations: small modules on batches --------------------------------------------------------------------------
 
 
-def _check_images(img: Tensor, who: str) -> None:
-    if img.dim() not in (3, 4) or img.shape[-3] != 3:
-        raise ValueError(f"{who} takes RGB images (3, H, W) or (N, 3, H, W), found shape {tuple(img.shape)}")
-    if img.dtype != torch.uint8 and not img.is_floating_point():
-        raise TypeError(f"{who} takes uint8 images or floats in [0, 1], found {img.dtype}")
+def _check_images(img: Tensor) -> None:
+    if img.dim() not in (3, 4) or img.shape[-3] != 3 or not (img.dtype == torch.uint8 or img.is_floating_point()):
+        expected = "RGB images (3, H, W) or (N, 3, H, W), uint8 or floats in [0, 1]"
+        raise ValueError(f"expected {expected}, found {img.dtype} {tuple(img.shape)}")
 
 
 def _like(img: Tensor, float_img: Tensor) -> Tensor:
@@ -139,11 +119,11 @@ def whole_scale(scale_factor: int) -> int:
 
 
 class Fuzz(nn.Module):
-    """Bicubic downsampling by `scale_factor`, nothing else: the network upsamples (the course document's "fuzz").
+    """Bicubic downsampling by `scale_factor`, the course document's "fuzz": the network upsamples.
 
-    (3, H, W) or (N, 3, H, W) -> sides divided by the scale. uint8 -> uint8, byte for byte MATLAB's imresize;
-    floats in [0, 1] -> floats clamped to [0, 1]. Differs from the course document, which resizes with PIL and
-    torch, at the border and in the last bit. Raises ValueError where a side is no multiple of the scale.
+    (3, H, W) or (N, 3, H, W) -> sides divided by the scale. uint8 -> uint8, MATLAB's bytes; floats in [0, 1] ->
+    floats clamped to [0, 1]. The course document resizes with PIL and torch, which differ at the border and in the
+    last bit. Raises ValueError where a side is no multiple of the scale.
     """
 
     def __init__(self, scale_factor: int = 2):
@@ -151,58 +131,42 @@ class Fuzz(nn.Module):
         self.scale_factor = whole_scale(scale_factor)
 
     def forward(self, img: Tensor) -> Tensor:
-        _check_images(img, "Fuzz")
+        _check_images(img)
         scale, (height, width) = self.scale_factor, img.shape[-2:]
         if height % scale or width % scale:
-            crop = f"crop its sides to multiples of {scale}"
-            raise ValueError(f"Fuzz downsamples by {scale}, but the image is {height}x{width}: {crop}")
+            raise ValueError(f"Fuzz takes sides that are multiples of {scale}, found {height}x{width}: crop the image")
         lr_img = imresize(img, 1 / scale)
         return lr_img if img.dtype == torch.uint8 else lr_img.clamp(0, 1)
 
-    def extra_repr(self) -> str:
-        return f"scale_factor={self.scale_factor}"
-
 
 class GaussianNoise(nn.Module):
-    """White Gaussian noise of standard deviation `sigma`, in units of [0, 1] (0.1 is 25.5 grey levels).
-
-    Images in, images of the same shape and dtype out, clamped to the range. The noise is drawn on the CPU, so
-    that the same generator gives the same noise on every device.
-    """
+    """Noise of standard deviation `sigma` in units of [0, 1], drawn on the CPU; same shape and dtype, clamped."""
 
     def __init__(self, sigma: float = 0.1):
         super().__init__()
-        if not 0 <= sigma < math.inf:
+        if sigma < 0:
             raise ValueError(f"sigma must be at least 0, found {sigma}")
         self.sigma = sigma
 
     def forward(self, img: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        _check_images(img, "GaussianNoise")
+        _check_images(img)
         noise = torch.randn(img.shape, generator=generator).to(img.device)
-        clean = to_float(img) if img.dtype == torch.uint8 else img
-        return _like(img, clean + self.sigma * noise)
+        return _like(img, (to_float(img) if img.dtype == torch.uint8 else img) + self.sigma * noise)
 
 
 class Occlusion(nn.Module):
-    """A square mask of `size` pixels a side at a uniformly random place inside each image, filled with black.
+    """A black square of `size` pixels a side at a random place inside each image, drawn on the CPU; same dtype."""
 
-    Black (0), as in the restoration figures that this repository quotes, unless `fill` (in [0, 1]) says
-    otherwise. Images in, images of the same shape and dtype out; places are drawn on the CPU.
-    """
-
-    def __init__(self, size: int = 8, fill: float = 0.0):
+    def __init__(self, size: int = 8):
         super().__init__()
-        if size < 1 or not 0 <= fill <= 1:
-            raise ValueError(f"Occlusion takes size >= 1 and fill in [0, 1], found size {size} and fill {fill}")
-        self.size, self.fill = size, fill
+        self.size = size
 
     def forward(self, img: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        _check_images(img, "Occlusion")
-        if self.size > min(img.shape[-2:]):
-            raise ValueError(f"a mask of {self.size} pixels does not fit into {img.shape[-2]}x{img.shape[-1]}")
+        _check_images(img)
+        if not 1 <= self.size <= min(img.shape[-2:]):
+            raise ValueError(f"a square of {self.size} pixels does not fit into {img.shape[-2]}x{img.shape[-1]}")
         batch = img if img.dim() == 4 else img[None]
-        fill = round(self.fill * 255) if img.dtype == torch.uint8 else self.fill
-        return batch.masked_fill(_squares(batch, self.size, generator), fill).reshape(img.shape)
+        return batch.masked_fill(_squares(batch, self.size, generator), 0).reshape(img.shape)
 
 
 def _squares(batch: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
@@ -222,7 +186,7 @@ def draw_integers(count: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def grey(img: Tensor) -> Tensor:
     """RGB -> its BT.601 luma (0.299 R + 0.587 G + 0.114 B) in all three channels, same shape and dtype."""
-    _check_images(img, "grey")
+    _check_images(img)
     red, green, blue = (to_float(img) if img.dtype == torch.uint8 else img).split(1, -3)
     return _like(img, 0.299 * red + 0.587 * green + 0.114 * blue).expand(img.shape).contiguous()
 
@@ -231,13 +195,11 @@ def blur(img: Tensor, sigma: float = 1.0) -> Tensor:
     """Gaussian blur of standard deviation `sigma` pixels: (N, 3, H, W) -> same shape and dtype. By torchvision."""
     from torchvision.transforms.v2.functional import gaussian_blur
 
-    _check_images(img, "blur")
     return gaussian_blur(img, 2 * math.ceil(3 * sigma) + 1, sigma)
 
 
 def jpeg(img: Tensor, quality: int = 50) -> Tensor:
     """Through JPEG and back, by Pillow: uint8 (N, 3, H, W) -> same shape. Quality 1 to 95."""
-    _check_images(img, "jpeg")
     if img.dtype != torch.uint8 or img.dim() != 4:
         raise ValueError(f"jpeg expects uint8 (N, 3, H, W), found {tuple(img.shape)} of {img.dtype}")
 
@@ -250,20 +212,16 @@ def jpeg(img: Tensor, quality: int = 50) -> Tensor:
     return torch.stack([compressed(pixels) for pixels in img.permute(0, 2, 3, 1).cpu().numpy()]).permute(0, 3, 1, 2)
 
 
-def degradations(side: int = 16) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Nine ways for an image to become small, by name: uint8 (N, 3, 2s, 2s) -> uint8 (N, 3, s, s), s = `side`.
-
-    The first is what the study trains on. Two downsample further, then upsample to `side`, both bicubic; three
-    downsample with another kernel; three damage the image besides. Noise is the same at every call.
-    """
+def degradations() -> dict[str, Callable[[Tensor], Tensor]]:
+    """Nine ways to downsample, by name, the study's first: uint8 (N, 3, 32, 32) -> uint8 (N, 3, 16, 16)."""
     half = Fuzz(scale_factor=2)
 
     def resized(img: Tensor, mode: str) -> Tensor:
-        return to_uint8(F.interpolate(to_float(img), size=(side, side), mode=mode))
+        return to_uint8(F.interpolate(to_float(img), size=(16, 16), mode=mode))
 
     return {
         "bicubic ×2": half,
-        "bicubic ×3": lambda img: imresize(imresize(img, 1 / 3), 3 / 2)[..., :side, :side],
+        "bicubic ×3": lambda img: imresize(imresize(img, 1 / 3), 3 / 2)[..., :16, :16],
         "bicubic ×4": lambda img: imresize(imresize(img, 1 / 4), 2),
         "area ×2": lambda img: resized(img, "area"),
         "nearest ×2": lambda img: img[..., ::2, ::2].contiguous(),
@@ -282,16 +240,17 @@ def augment(
 ) -> Tensor:
     """Random flip, shift and cutout of each image, a whole batch at once: uint8 (N, C, H, W) -> the same.
 
-    Half of the images are mirrored left to right; each is moved by up to `shift` pixels either way, the uncovered
-    border reflected (edge not repeated); a square of `cutout` pixels at a random place inside gets the image's own
-    mean colour. Numbers are drawn on the CPU by `generator`; all else runs where the images are.
+    Half of the images are mirrored left to right; each is moved by up to `shift` pixels, the uncovered border
+    reflected (edge not repeated); a random square of `cutout` pixels gets the image's mean colour. Numbers are drawn
+    on the CPU by `generator`; all else runs where the images are.
     """
     num, _, *sides = images.shape
     if not 0 <= shift < min(sides) or not 0 <= cutout <= min(sides):
         raise ValueError(f"shift {shift} or cutout {cutout} does not fit images of {sides[0]}x{sides[1]}")
     device = images.device
     move = torch.randint(-shift, shift + 1, (2, num, 1), generator=generator).to(device)
-    row, col = (_reflect(torch.arange(side, device=device) + move[i], side) for i, side in enumerate(sides))
+    row, col = ((torch.arange(side, device=device) + move[i]).abs() for i, side in enumerate(sides))
+    row, col = (torch.minimum(x, 2 * (side - 1) - x) for x, side in zip((row, col), sides, strict=True))
     if flip:
         mirrored = torch.rand(num, 1, generator=generator) < 0.5
         col = torch.where(mirrored.to(device), col.flip(1), col)
@@ -303,20 +262,11 @@ def augment(
     return images
 
 
-def _reflect(place: Tensor, side: int) -> Tensor:
-    place = place.abs()
-    return torch.minimum(place, 2 * (side - 1) - place)
-
-
 # --- image files -----------------------------------------------------------------------------------------------------
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-_ORIENTATION = 0x0112  # an EXIF tag
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
+_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+_UPRIGHT = {i: Image.Transpose[turn] for i, turn in enumerate(_TURNS, 2)}  # by EXIF orientation
 
 
 @contextmanager
@@ -329,17 +279,15 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except (MemoryError, PermissionError):
         raise
     except Exception as error:  # Pillow's decoders raise all sorts of errors on a broken file
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} cannot be read as an image ({reason}): replace or remove it") from error
+        raise ValueError(f"{path} cannot be read as an image ({type(error).__name__}: {error})") from error
 
 
 def read_image(path: str | Path) -> Tensor:
     """Any image file -> uint8 (3, H, W), RGB in sRGB's colours, upright.
 
-    The EXIF orientation and a colour profile are applied, and passed over where they are unreadable; transparency
-    is composited over white; 16-bit grey scaled by 255/65535; of an animation the first frame counts. Raises
-    FileNotFoundError, or ValueError naming the file where it is no image, cut off, or a decompression bomb (more
-    than 179 million pixels).
+    The EXIF orientation and a colour profile are applied where they are readable; transparency is composited over
+    white; 16-bit grey scaled by 255/65535; of an animation the first frame counts. Raises FileNotFoundError, or
+    ValueError naming the file where it is no image, cut off, or has more than 179 million pixels.
     """
     with _opened(Path(path)) as source:
         source.load()  # recent Pillow turns TIFF files here, and then they have no orientation left
@@ -361,7 +309,7 @@ def read_image(path: str | Path) -> Tensor:
 
 def _turned_upright(img: Image.Image) -> Image.Image:
     try:
-        turn = _UPRIGHT.get(img.getexif().get(_ORIENTATION))
+        turn = _UPRIGHT.get(img.getexif().get(ExifTags.Base.Orientation))
     except Exception:  # unreadable metadata raise all sorts of errors; the pixels are sound
         return img
     return img if turn is None else img.transpose(turn)
@@ -389,12 +337,11 @@ def announced_sides(path: Path) -> list[int]:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The image files of a folder, sorted by name; hidden files and macOS "._" copies are passed over."""
-    folder, put = Path(folder), f"put image files there ({' '.join(IMAGE_SUFFIXES)})"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; {put}")
-    files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
-    files = sorted(f for f in files if f.is_file())
+    """The image files of a folder, sorted by name; hidden files are passed over. FileNotFoundError without any."""
+    folder = Path(folder)
+    files = (f for f in (folder.iterdir() if folder.is_dir() else ()) if not f.name.startswith("."))
+    files = sorted(f for f in files if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
     if not files:
-        raise FileNotFoundError(f"{folder} holds no image: {put}")
+        what = "holds no image" if folder.is_dir() else "is no folder"
+        raise FileNotFoundError(f"{folder} {what}: put image files there ({' '.join(IMAGE_SUFFIXES)})")
     return files

@@ -1,8 +1,8 @@
 """Run the notebooks without a browser, and look at them before they are committed.
 
 `execute` runs one as Jupyter would and writes it with its outputs; `run_cells` runs its code cells as plain
-Python, where Jupyter is missing or under torchrun; `check` lists what is wrong with a committed one;
-`report` makes one HTML page of all.
+Python, where Jupyter is missing or under torchrun; `check` lists what is wrong with a committed one; `report` makes
+HTML pages. The `show_` functions are for notebooks themselves.
 Settings go in after the one cell tagged `parameters`; a name that this cell does not assign is refused.
 """
 
@@ -28,22 +28,6 @@ from runs import write_whole
 MAX_CODE_LINES = 15  # in one cell; longer code belongs in a module
 MAX_MEGABYTES = 1.0  # above this code hosts stop rendering a notebook
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-FORMULA = re.compile(r"\$([^$\n]+)\$")
-REPORT_STYLE = """
-body { max-width: 62rem; margin: 0 auto; padding: 0 1rem 4rem; box-sizing: border-box; overflow-x: hidden;
-       color: #222; background: #fff; font: 16px/1.55 system-ui, sans-serif; }
-nav { position: sticky; top: 0; z-index: 1; padding: .6rem 0; background: #fff; border-bottom: 1px solid #ddd;
-      overflow-x: auto; white-space: nowrap; }
-nav a { margin-right: 1rem; }
-a { color: #0072b2; text-decoration: none; }
-section { scroll-margin-top: 3.5rem; padding-top: 1rem; border-top: 3px solid #eee; overflow-wrap: anywhere; }
-section:first-of-type { border-top: none; }
-img { max-width: 100%; height: auto; }
-pre { overflow-x: auto; padding: .6rem .8rem; font-size: 13px; line-height: 1.4; border-radius: 4px; }
-.jp-CodeCell pre, .input pre, .highlight pre { background: #f6f7f8; }
-table { display: block; overflow-x: auto; border-collapse: collapse; font-size: 14px; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #eee; }
-"""
 
 
 class NotebookError(ValueError):
@@ -223,42 +207,15 @@ def show_source(*objects: Any) -> None:
     display({"text/html": html, "text/plain": source}, raw=True)
 
 
-
-def report(paths: Sequence[str | Path], out: str | Path) -> Path:
-    """One HTML page of executed notebooks, in the order given: a link to each on top, figures inside, no script and
-    nothing fetched, so it can be sent and kept as a single file. Raises NotebookError for one that has not been run.
-    """
-    import nbformat
-    from latex2mathml.converter import convert
+def report(paths: Sequence[str | Path], folder: str | Path) -> list[Path]:
+    """Executed notebooks as HTML pages in `folder`, each a single file to send and keep."""
     from nbconvert import HTMLExporter
-    from pygments.formatters import HtmlFormatter
 
-    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
-    links, sections = [], []
-    for path in map(Path, paths):
-        _read(path)  # says in a sentence what is no notebook
-        book = nbformat.read(path, as_version=4)
-        if not any(cell.get("outputs") for cell in book.cells):
-            raise NotebookError(f"{path.name} has not been run: there is nothing of it to report.")
-        for cell in book.cells:
-            cell.attachments = {}
-            if cell.cell_type == "markdown":
-                cell.source = FORMULA.sub(lambda match: convert(match[1]), cell.source)
-        body, _ = exporter.from_notebook_node(book)
-        title = book.cells[0].source.splitlines()[0].lstrip("# ").split(":")[0]
-        links.append(f'<a href="#{path.stem}">{title}</a>')
-        body = re.sub(r'(<h\d id="|id="(?=cell-))', rf"\g<1>{path.stem}-", body)  # names recur
-        body = re.sub(r'<a class="anchor-link".*?</a>', "", body)
-        body = re.sub(r'href="(\w+)\.ipynb"', r'href="#\g<1>"', body)
-        sections.append(f'<section id="{path.stem}">{body}</section>')
-    style = REPORT_STYLE + HtmlFormatter().get_style_defs(".highlight")
-    page = (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Does low-level vision help high-level vision?</title><style>{style}</style></head>"
-        f"<body><nav>{''.join(links)}</nav>{''.join(sections)}</body></html>"
-    )
-    write_whole(Path(out), lambda beside: beside.write_text(page, encoding="utf-8"))
-    return Path(out)
+    pages = [Path(folder) / f"{Path(path).stem}.html" for path in paths]
+    for path, page in zip(paths, pages, strict=True):
+        body, _ = HTMLExporter(embed_images=True).from_filename(str(path))
+        write_whole(page, lambda beside, body=body: beside.write_text(body, encoding="utf-8"))
+    return pages
 
 
 def check(path: str | Path) -> list[str]:

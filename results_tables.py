@@ -47,12 +47,12 @@ ANSWERS = {
               "not size: the same layers without super-resolution's training reach {capacity:.1f} %. Most of the way "
               "from {degraded:.1f} % back to the {clean:.1f} % of clean images is adaptation, and on eight "
               "degradations that no network saw in training, super-resolution costs {loss:.1f} points.",
-        "zh": "**有帮助，约一个百分点。**在 16×16 的 CIFAR-10 上，适应了低分辨率图像的分类器（对照组）达到 "
-              "{control:.1f} %；前面接上超分辨率网络后达到 {frozen:.1f} %（{gain} 个百分点），"
-              "两个网络再联合训练没有可测的提高（{joint:.1f} %）。这一个百分点来自所学的知识，"
-              "而不是参数量：同样的结构不经超分辨率训练只有 {capacity:.1f} %。从退化时的 {degraded:.1f} % "
-              "回到清晰图像的 {clean:.1f} %，大部分靠分类器自身的适应；"
-              "在训练中未见过的八种退化上，超分辨率反而使准确率下降 {loss:.1f} 个百分点。",
+        "zh": "**有帮助，约一个百分点**。CIFAR-10 图像下采样到 16×16 后，只让分类器适应这样的图像（对照组），准确率为 "
+              "{control:.1f}%；在分类器之前接入超分辨率网络（冻结组），准确率为 {frozen:.1f}%（{gain} 个百分点）；"
+              "再对两个网络做联合微调（联合组），没有可测的提高（{joint:.1f}%）。提高来自超分辨率训练学到的知识，"
+              "而不是更多的参数：结构相同、未经超分辨率训练的网络（等容量组）只有 {capacity:.1f}%。"
+              "从退化图像的 {degraded:.1f}% 到清晰图像的 {clean:.1f}%，大部分差距由分类器的适应弥补；"
+              "而在八种训练中从未见过的退化上，超分辨率反而使准确率下降 {loss:.1f} 个百分点。",
     },
     "task1": {
         "en": "On Set14, SRNet reaches **{srnet:.2f} dB** (luma) where bicubic interpolation reaches {bicubic:.2f} dB; "
@@ -69,21 +69,34 @@ ANSWERS = {
               "**{srgan:.2f} dB**), and NIQE falls from {niqe_srresnet:.2f} to **{niqe_srgan:.2f}** (the originals: "
               "{niqe_truth:.2f}). The stage is short, {steps:,} steps where the paper takes 200,000, and it shows: a "
               "faint grid and a colour cast remain.",
+        "zh": "加入判别器训练后，SRResNet 在 Set14 上的 PSNR 下降 {cost:.2f} dB（从 {srresnet:.2f} 降至 "
+              "**{srgan:.2f} dB**），NIQE 从 {niqe_srresnet:.2f} 降至 **{niqe_srgan:.2f}**"
+              "（越低越好，原图为 {niqe_truth:.2f}）。"
+              "对抗训练只有 {steps:,} 步，论文为 200,000 步，因此图像中仍有淡淡的网格和偏色。",
     },
     "resshuffle_x4": {
         "en": "Without batch norm, ResShuffle reaches **{ours:.2f} dB** on Set14 (luma, ×4), {gap:.2f} dB below "
               "EDSR-baseline, which has the same size, and **{b100:.2f} dB** on B100 ({gap_b100:.2f} dB below). "
               "Bicubic interpolation reaches {bicubic:.2f} dB on Set14.",
+        "zh": "不用批归一化的 ResShuffle 在 Set14 上达到 **{ours:.2f} dB**（亮度，×4），比同等规模的 EDSR-baseline 低 "
+              "{gap:.2f} dB；在 B100 上达到 **{b100:.2f} dB**（低 {gap_b100:.2f} dB）。"
+              "双三次插值在 Set14 上为 {bicubic:.2f} dB。",
     },
     "joint_restoration": {
         "en": "At λ = 0.1, where L1 is {share:.1%} of the loss, sharing one network changes accuracy by {points} "
               "points and restoration by **{decibels} dB**; at λ = 10 it changes accuracy by {points_10} points and "
               "restoration by {decibels_10} dB. We see no mutual benefit at either weight (n = {seeds}).",
+        "zh": "λ = 0.1 时（L1 占总损失的 {share:.1%}），两个任务共用一个网络，准确率变化 {points} 个百分点，"
+              "复原的 PSNR 变化 **{decibels} dB**；λ = 10 时，准确率变化 {points_10} 个百分点，"
+              "PSNR 变化 {decibels_10} dB。两种权重下都没有看到两个任务相互促进（n = {seeds}）。",
     },
     "colorization": {
         "en": "Colorizing chroma alone reaches **{chroma:.2f} dB** against {grey:.2f} dB of the grey copy, and lifts a "
               "classifier trained on colour images from {grey_accuracy:.1f} % to **{chroma_accuracy:.1f} %** "
               "({truth_accuracy:.1f} % on the true colours). Of the document's five runs, {better} beat the grey copy.",
+        "zh": "只预测色度的网络达到 **{chroma:.2f} dB**（灰度图像直接复制到三个通道为 {grey:.2f} dB）；"
+              "用彩色图像训练的分类器，准确率由灰度图像上的 {grey_accuracy:.1f}% 升至 **{chroma_accuracy:.1f}%**"
+              "（真实颜色下为 {truth_accuracy:.1f}%）。实验计划中的五种方案，有 {better} 种优于灰度图像。",
     },
 }  # fmt: skip
 
@@ -99,7 +112,8 @@ def read(task: str, results: str | Path = ROOT / "results") -> dict:
 
 def answer(task: str, results: str | Path = ROOT / "results", language: str = "en") -> str:
     """A study's answer in two or three sentences, its figures filled in from results/."""
-    return ANSWERS[task][language].format(**FIGURES[task](read(task, results), Path(results)))
+    texts = ANSWERS[task]
+    return texts.get(language, texts["en"]).format(**FIGURES[task](read(task, results), Path(results)))
 
 
 def _scores(run: dict, protocol: str = "literature") -> dict[tuple[str, str], dict]:
@@ -170,28 +184,29 @@ WORDS = {
         "clean": "clean (ceiling)", "degraded": "degraded (floor)", "cascade": "cascade", "control": "**control**",
         "capacity": "capacity", "frozen": "**frozen**", "joint": "joint", "task_only": "task only",
         "distilled": "distilled", "feature_loss": "feature loss", "nearest": "nearest", "bicubic": "bicubic",
-        "srnet": "**SRNet**", "srnet, self-ensemble": "SRNet, self-ensemble", "srresnet": "SRResNet",
+        "srnet": "**SRNet**", "srresnet": "SRResNet",
         "resshuffle": "**ResShuffle**", "srgan": "SRGAN", "truth": "originals", "course": "course document",
         "rung": "rung", "sees": "the classifier sees", "accuracy": "accuracy (%)", "over": "over the control (points)",
         "luma": "{}, luma", "reference": "Set14, RGB", "stage": "stage", "data": "data", "loss": "loss",
         "optimizer": "optimiser", "rate": "rate", "epochs": "epochs", "batch": "batch", "ours": "ours",
         "super-resolution": "1a super-resolution", "classification": "1b classification",
-        "adaptation": "2 adaptation (ours alone)", "joint stage": "3 joint fine-tuning", "comma": ", ",
-        "method": "PSNR (dB) / SSIM", "smoothed": "cross-entropy, smoothed", "photographs": "photographs",
-        "downsampled": "CIFAR-10 at 16×16", "restored": "CIFAR-10, restored",
+        "adaptation": "2 adaptation (ours alone)", "joint stage": "3 joint fine-tuning",
+        "method": "PSNR (dB) / SSIM", "photographs": "photographs",
+        "downsampled": "CIFAR-10 at 16×16", "upsampled": "CIFAR-10 at 16×16, upsampled",
     },
     "zh": {
         "clean": "清晰（上限）", "degraded": "退化（下限）", "cascade": "级联", "control": "**对照组**",
         "capacity": "等容量组", "frozen": "**冻结组**", "joint": "联合组", "task_only": "仅任务损失",
         "distilled": "蒸馏", "feature_loss": "特征损失", "nearest": "最近邻", "bicubic": "双三次",
-        "srnet": "**SRNet**", "srnet, self-ensemble": "SRNet，自集成", "srresnet": "SRResNet",
+        "srnet": "**SRNet**", "srresnet": "SRResNet",
         "resshuffle": "**ResShuffle**", "srgan": "SRGAN", "truth": "原图", "course": "课题原文",
-        "rung": "阶梯", "sees": "分类器的输入", "accuracy": "准确率（%）", "over": "相对对照组（百分点）",
+        "rung": "组别", "sees": "分类器的输入", "accuracy": "准确率（%）", "over": "与对照组之差（百分点）",
         "luma": "{}，亮度", "reference": "Set14，RGB", "stage": "阶段", "data": "数据", "loss": "损失",
         "optimizer": "优化器", "rate": "学习率", "epochs": "轮数", "batch": "批大小", "ours": "本项目",
-        "super-resolution": "1a 超分辨率", "classification": "1b 分类", "adaptation": "2 适应（仅本项目）",
-        "joint stage": "3 联合微调", "comma": "，", "method": "PSNR (dB) / SSIM", "smoothed": "交叉熵，标签平滑",
-        "photographs": "照片", "downsampled": "16×16 的 CIFAR-10", "restored": "重建后的 CIFAR-10",
+        "super-resolution": "1a 超分辨率", "classification": "1b 分类", "adaptation": "2 适应（本项目新增）",
+        "joint stage": "3 联合微调", "method": "PSNR (dB) / SSIM",
+        "photographs": "照片", "downsampled": "16×16 的 CIFAR-10", "upsampled": "16×16 的 CIFAR-10，上采样后",
+        "CE + smoothing": "CE + 标签平滑", "L1 + CE + smoothing": "L1 + CE + 标签平滑",
     },
 }  # fmt: skip
 SEEN = {
@@ -200,16 +215,16 @@ SEEN = {
            "16×16 → SRNet's layers, fine-tuned": "16×16 → SRNet's layers, no photographs"},
     "zh": {"16×16 → bicubic": "16×16 → 双三次", "16×16 → SRNet": "16×16 → SRNet",
            "16×16 → SRNet, fine-tuned": "16×16 → SRNet，微调", "32×32, clean": "32×32",
-           "16×16 → SRNet's layers, fine-tuned": "16×16 → SRNet 的结构，未学照片"},
+           "16×16 → SRNet's layers, fine-tuned": "16×16 → 与 SRNet 同结构，未用照片训练"},
 }  # fmt: skip
 
 
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "muon": "Muon"}
 
 
-def markdown(heads: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, its first column left aligned and the others right."""
-    lines = [heads, [":--", *["--:"] * (len(heads) - 1)], *rows]
+def markdown(heads: list[str], rows: list[list[str]], num_text: int = 1) -> str:
+    """A Markdown table, its first `num_text` columns left aligned and the others right."""
+    lines = [heads, [":--"] * num_text + ["--:"] * (len(heads) - num_text), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
@@ -234,7 +249,7 @@ def ladder_table(language: str = "en", results: str | Path = ROOT / "results") -
         psnr_db = "–" if row["psnr_db"] is None else f"{row['psnr_db']:.2f}"
         rows.append([words[row["rung"]], seen, f"{100 * row['accuracy']:.2f}", row["seeds"], text, psnr_db, course])
     return markdown([words["rung"], words["sees"], words["accuracy"], "n", words["over"], "PSNR (dB)", words["course"]],
-                    rows)  # fmt: skip
+                    rows, num_text=2)  # fmt: skip
 
 
 def sr_table(summary: list[dict], published: Mapping, language: str = "en", reference: bool = False) -> str:
@@ -279,9 +294,9 @@ def stage_table(language: str = "en", results: str | Path = ROOT / "results") ->
     """The three stages, the course document's settings and ours: data, loss, optimiser, rate, epochs, batch."""
     words, rows = WORDS[language], []
     stages = [("super-resolution", "task1", "photographs", ("L1", "L1 + 0.1 (1 − SSIM)")),
-              ("classification", "task2", "CIFAR-10", ("CE", "CE + label smoothing 0.1")),
-              ("adaptation", "adapt", "restored", (None, "CE + label smoothing 0.1")),
-              ("joint stage", "multi", "downsampled", ("L1 + CE",) * 2)]  # fmt: skip
+              ("classification", "task2", "CIFAR-10", ("CE", "CE + smoothing")),
+              ("adaptation", "adapt", "upsampled", (None, "CE + smoothing")),
+              ("joint stage", "multi", "downsampled", ("L1 + CE", "L1 + CE + smoothing"))]  # fmt: skip
     for stage, task, data, losses in stages:
         for who, profile, loss in zip(("course", "ours"), ("reference", "study"), losses, strict=True):
             if loss is None:
@@ -291,10 +306,11 @@ def stage_table(language: str = "en", results: str | Path = ROOT / "results") ->
                 multi = settings.choose("multi", profile)
                 s |= {"num_epochs": multi.adapt_epochs, "learning_rate": s.learning_rate * multi.adapt_rate}
             schedule = {"constant": "", "step": " ↓", "one_cycle": " ↑↓"}[s.schedule]
-            rows.append([words[stage], words[who], words.get(data, data), loss, OPTIMIZERS[s.optimizer],
-                         f"{s.learning_rate:g}{schedule}", f"{s.num_epochs} × {s.steps_per_epoch}", s.batch_size])
+            rows.append([words[stage], words[who], words.get(data, data), words.get(loss, loss),
+                         OPTIMIZERS[s.optimizer], f"{s.learning_rate:g}{schedule}",
+                         f"{s.num_epochs} × {s.steps_per_epoch}", s.batch_size])  # fmt: skip
     heads = [words[name] for name in ("stage", "ours", "data", "loss", "optimizer", "rate", "epochs", "batch")]
-    return markdown(["" if head == words["ours"] else head for head in heads], rows)
+    return markdown(["" if head == words["ours"] else head for head in heads], rows, num_text=5)
 
 
 def joint_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
@@ -324,24 +340,37 @@ def colorization_table(language: str = "en", results: str | Path = ROOT / "resul
     )  # fmt: skip
 
 
+FAULTS = {
+    "kills": "training killed at a random moment, resumed to the same bits",
+    "damaged files": "a byte changed or the end cut off in a file of a run: an error in one sentence, or the same run",
+    "full disk": "the disk full while saving: the last checkpoint stays",
+    "two processes": "a second process in the same folder: waits, takes the first one's result",
+    "hostile files": "files that would run code, write elsewhere or fill the memory: refused",
+    "fuzzed images": "broken image files: an image, or an error in one sentence",
+}
+
+
 def faults_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
     faults = json.loads((Path(results) / "faults.json").read_text(encoding="utf-8"))["faults"]
     return markdown(["fault", "tried", "survived"],
-                    [[name, f"{count['tried']:,}", f"{count['survived']:,}"] for name, count in faults.items()])
+                    [[FAULTS.get(name, name), f"{count['tried']:,}", f"{count['survived']:,}"]
+                     for name, count in faults.items()])  # fmt: skip
 
 
 def bench_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
     bench, rows = json.loads((Path(results) / "bench.json").read_text(encoding="utf-8")), []
     for row in bench["rows"]:
         missed = " (missed)" if row["target"] is not None and row["ratio"] < row["target"] else ""
-        rows.append([row["what"], row["against"], f"{row['ratio']:.2f}",
+        memory = " against ".join(f"{value:.1f} GB" for value in row.get("peak memory (GB)", {}).values())
+        what = row["what"] + (f" (peak memory {memory})" if memory else "")
+        rows.append([what, row["against"], f"{row['ratio']:.2f}",
                      "–" if row["target"] is None else f"{row['target']:g}{missed}"])  # fmt: skip
-    return markdown(["what", "against", "times as fast", "target"], rows)
+    return markdown(["what", "against", "times as fast", "target"], rows, num_text=2)
 
 
 SECTIONS = {  # by the name of their markers, <!-- name --> ... <!-- /name -->
     "answer": lambda language, results: answer("multi", results, language),
-    **{f"answer {task}": lambda language, results, task=task: answer(task, results) for task in ANSWERS},
+    **{f"answer {task}": lambda language, results, task=task: answer(task, results, language) for task in ANSWERS},
     "ladder": ladder_table, "x2": x2_table, "x4": x4_table, "stages": stage_table, "joint restoration": joint_table,
     "colorization": colorization_table, "faults": faults_table, "bench": bench_table,
 }

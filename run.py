@@ -7,7 +7,7 @@
   study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
   test [PYTEST OPTION]   every check: ruff, then pytest; with --long first the faults of tests/faults.py in full
   bench [PART ...]       speed, beside the alternatives in one run: results/bench.json (twenty minutes)
-  report                 all notebooks as they were last run in place, as one page: results/report.html
+  report                 the notebooks as they were last run, as HTML pages: results/report/
   table                  write the figures of results/ into README.md, README.zh.md and docs/
   setup                  only make the environment, with what the checks need
 
@@ -142,7 +142,7 @@ def train(args: list[str]) -> int:
     parser.add_argument("--seed", type=int, help="this random seed alone")
     parser.add_argument("--profile", default="study", help="quick, study (the default) or reference")
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="parameters of the notebook")
-    options = parser.parse_args(args)
+    options = parser.parse_intermixed_args(args)
     path = find_notebook(options.notebook)
     table = TABLES.get(next((task for task, name in NOTEBOOKS.items() if name == path.name), ""), {})
     changes = {}
@@ -154,11 +154,13 @@ def train(args: list[str]) -> int:
             changes |= {name: [value]} | {other: none for other, none in further.items() if other in table}
     if not all("=" in pair for pair in options.parameters):
         parser.error("parameters are NAME=VALUE pairs.")
-    parameters = {"profile": options.profile} | ({"changes": changes} if changes else {})
+    parameters = {"profile": options.profile}
     for name, _, text in (pair.partition("=") for pair in options.parameters):
         parameters[name] = text
         with contextlib.suppress(ValueError, SyntaxError):  # a plain word stays text
             parameters[name] = ast.literal_eval(text)
+    if changes:
+        parameters["changes"] = parameters.get("changes", {}) | changes
     silent = os.environ.get("RANK", "0") != "0"  # of torchrun's processes the first alone prints
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing if silent else sys.stdout):
         try:
@@ -187,13 +189,10 @@ def study(args: list[str]) -> int:
 
 
 def report(args: list[str]) -> int:
-    from notebooks import NotebookError, report
+    from notebooks import report as write_pages
 
-    try:
-        page = report([find_notebook(name) for name in args or NOTEBOOKS.values()], ROOT / "results" / "report.html")
-        print(f"{page} is ready: {page.stat().st_size / 1e6:.1f} MB")
-    except NotebookError as error:
-        sys.exit(f"run.py: {error}")
+    pages = write_pages([find_notebook(name) for name in args or NOTEBOOKS.values()], ROOT / "results" / "report")
+    print("\n".join(map(str, pages)))
     return 0
 
 

@@ -14,7 +14,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -44,6 +44,13 @@ class Begun:
     folder: Path
     data_root: str
     results_root: str
+    changes: Mapping = field(default_factory=dict)
+
+    def settings_of(self, task: str) -> Settings:
+        """Another task's settings in this profile, with those of the changes that it knows."""
+        known = settings_tables.TABLES[task]
+        changes = {name: value for name, value in self.changes.items() if name in known}
+        return settings_tables.choose(task, self.profile, changes)
 
     @property
     def restart_on_change(self) -> bool:
@@ -86,7 +93,7 @@ def begin(
     versions = " · ".join(f"{name} {version}" for name, version in environment(device).items())
     processes = f" · {process_count()} processes" if process_count() > 1 else ""
     print(f"Profile {profile}{reason} · {versions}{processes}")
-    return Begun(task, profile, chosen, device, folder, str(data_root), str(results_root))
+    return Begun(task, profile, chosen, device, folder, str(data_root), str(results_root), changes or {})
 
 
 def run_folder(results_root: str | Path, profile: str, task: str) -> Path:
@@ -152,8 +159,8 @@ class Run:
 
     def record(self, **results) -> None:
         """Add results to run.json; the file is left alone where it holds them already."""
-        if any(self.info.get(name) != value for name, value in _plain(results).items()):
-            self.info.update(_plain(results))
+        if any(self.info.get(name) != value for name, value in plain(results).items()):
+            self.info.update(plain(results))
             write_info(self.folder, self.info)
 
 
@@ -180,8 +187,8 @@ def read_info(folder: str | Path) -> dict | None:
 def write_info(folder: str | Path, info: Mapping) -> None:
     """run.json with a checksum of its content; the first process alone writes. Numbers without a value are null."""
     if process_rank() == 0:
-        plain = _plain(info)
-        write_json(Path(folder) / "run.json", plain | {"checksum": _checksum(plain)})
+        content = plain(info)
+        write_json(Path(folder) / "run.json", content | {"checksum": _checksum(content)})
 
 
 def read_run(folder: str | Path) -> Run | None:
@@ -213,7 +220,7 @@ def find_run(
     if stored is None:
         return None
     changed = _changes(stored["settings"], settings)
-    wanted, found = _plain(data), stored["data"]
+    wanted, found = plain(data), stored["data"]
     if found.get("pretrained") != wanted.get("pretrained"):
         changed.append(f"pretrained {found.get('pretrained')} -> {wanted.get('pretrained')}")
     if restart_on_change and (changed or found != wanted):
@@ -237,7 +244,7 @@ def _changes(stored: Mapping, settings: Mapping) -> list[str]:
     A setting that the stored run does not know passes at its neutral value; one that is gone since passes.
     """
     neutral = {"optimizer": "adam", "schedule": "constant", "momentum": 0.9, "adam_factor": 1.0, "seed": 0}
-    settings = {name: value for name, value in _plain(settings).items() if name not in settings_tables.NOT_TRAINED}
+    settings = {name: value for name, value in plain(settings).items() if name not in settings_tables.NOT_TRAINED}
     return [
         f"{name} {stored.get(name)!r} -> {value!r}" for name, value in sorted(settings.items())
         if (stored[name] != value if name in stored else value not in (neutral.get(name), None, False, 0, {}, []))
@@ -318,6 +325,8 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     "state_dict" are taken off. Another network's file raises ValueError.
     """
     state = read_tensors(path)
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a {type(state).__name__}, no weights by name. Save model.state_dict() instead.")
     for wrapper in ("params_ema", "params", "state_dict"):
         state = state[wrapper] if isinstance(state.get(wrapper), Mapping) else state
     state = {name.removeprefix("module."): value for name, value in state.items()}
@@ -366,12 +375,12 @@ def _checksum(content: Mapping) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _plain(content):
+def plain(content):
     """As JSON will give it back, so that stored and present values compare equal; nan and inf become None."""
     if isinstance(content, Mapping):
-        return {str(key): _plain(value) for key, value in content.items()}
+        return {str(key): plain(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_plain(value) for value in content]
+        return [plain(value) for value in content]
     if hasattr(content, "item"):
         content = content.item()
     return None if isinstance(content, float) and content - content != 0 else content

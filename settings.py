@@ -16,8 +16,9 @@ NOTEBOOKS = {
     "joint_restoration": "study_joint_restoration.ipynb", "colorization": "study_colorization.ipynb",
 }  # fmt: skip
 # Settings that say which runs there are and how they are tested. No training reads them, so they may change freely.
-NOT_TRAINED = {"num_test", "num_unseen", "sweep", "arms", "seeds", "adapt_lengths", "self_ensemble"}
+NOT_TRAINED = {"num_test", "num_unseen", "sweep", "arms", "seeds", "adapt_lengths"}
 LADDER_ARMS = ["control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss"]
+JOINT_ARMS = ["classify", "restore", "joint", "joint_10"]
 
 SUPER_RESOLUTION = {  # what the three networks share; each table below replaces some rows
     "scale_factor": (4, 4, 4, "HR side / LR side"),
@@ -57,7 +58,6 @@ TABLES = {
         "clip_norm": (1.0, 1.0, 0.0, "largest norm of the gradient; 0: off"),
         "num_epochs": (6, 18, 100, ""),
         "steps_per_epoch": (60, 500, 13, "reference: 800 photographs in batches of 64"),
-        "self_ensemble": (False, True, False, "also test the average over flips and rotations"),
     },
     "task2": {
         "num_valid": (500, 5_000, 5_000, "images held back to choose the epoch"),
@@ -159,8 +159,8 @@ TABLES = {
         "save_fp16": (False, True, False, "weights are stored in float16"),
         "num_epochs": (2, 8, 100, ""),
         "steps_per_epoch": (50, 175, 351, ""),
-        "arms": (*[["classify", "restore", "joint", "joint_10", "separate"]] * 3, ""),
-        "seeds": ([0], [0, 1, 2], [0], "random seeds; separate is trained with the first one alone"),
+        "arms": (JOINT_ARMS, JOINT_ARMS, [*JOINT_ARMS, "separate"], "the networks that are compared"),
+        "seeds": ([0], [0, 1], [0], "random seeds; separate is trained with the first one alone"),
     },
     "colorization": {
         "num_images": (4_000, None, None, "of the training set; None: all"),

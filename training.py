@@ -185,7 +185,7 @@ class RunInProgress:
             found = f"{self.num_epochs} and {self.steps_per_epoch}"
             raise ValueError(f"num_epochs and steps_per_epoch must be 1 or more; got {found}.")
         self.mixed = settings.get("mixed_precision", False) and computes_bfloat16(self.device)
-        self.identity = runs._plain({"settings": settings, "data": data})
+        self.identity = runs.plain({"settings": settings, "data": data})
         self.epoch, self.rows, self.seconds_before = 0, [], 0.0
         self.info = {"finished": False, **self.identity, "environment": runs.environment(self.device),
                      "processes": process_count(), "precision": "bfloat16" if self.mixed else "float32"}  # fmt: skip
@@ -280,7 +280,7 @@ class RunInProgress:
             if process_rank() == 0:
                 (self.folder / "checkpoint.pth").unlink(missing_ok=True)
             _barrier()
-            self.finished = Run(self.folder, runs._plain(self.info), history)
+            self.finished = Run(self.folder, runs.plain(self.info), history)
         self.finished.load(model)
         return self.finished
 

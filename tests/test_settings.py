@@ -8,12 +8,10 @@ import settings
 
 
 @pytest.mark.parametrize("task", settings.TABLES)
-def test_rows_hold_one_kind_of_value_and_say_what_they_mean(task):
+def test_rows_hold_one_kind_of_value(task):
     for name, (*values, meaning) in settings.TABLES[task].items():
         kinds = {float if isinstance(value, int) and not isinstance(value, bool) else type(value) for value in values}
         assert len(values) == 3 and len(kinds - {type(None)}) <= 1, name
-        assert meaning or name in ("num_epochs", "steps_per_epoch", "weight_decay", "label_smoothing",
-                                   "adversarial_weight"), name  # fmt: skip
         assert meaning == settings.meanings(task)[name]
 
 
@@ -21,7 +19,7 @@ def test_choose_takes_one_column_and_refuses_unknown_names():
     assert settings.choose("task1", "quick").num_blocks == 2 and settings.choose("task1", "study").num_blocks == 8
     assert settings.choose("task1", "reference").scale_factor == 2
     assert settings.choose("task2", "study", {"flip": False}).flip is False
-    with pytest.raises(ValueError, match="no task 'task1' with a profile 'seed'.*quick, study, reference"):
+    with pytest.raises(ValueError, match=r"no task 'task1' with a profile 'seed'.*quick, study, reference"):
         settings.choose("task1", "seed")
     with pytest.raises(ValueError, match="no setting is called epochs; there are num_valid, "):
         settings.choose("task2", "quick", {"epochs": 2})
@@ -29,7 +27,7 @@ def test_choose_takes_one_column_and_refuses_unknown_names():
 
 def test_settings_are_a_dict_with_attributes():
     chosen = settings.choose("multi", "quick")
-    assert copy.deepcopy(chosen) == pickle.loads(pickle.dumps(chosen)) == chosen and type(copy.copy(chosen)) is type(chosen)
+    assert copy.deepcopy(chosen) == pickle.loads(pickle.dumps(chosen)) == chosen
     assert not hasattr(chosen, "none") and getattr(chosen, "none", 3) == 3
     with pytest.raises(AttributeError, match="no setting is called none"):
         _ = chosen.none

@@ -84,11 +84,6 @@ def test_it_learns_and_leaves_a_whole_run(tmp_path, capsys):
     assert "12/12" in capsys.readouterr().out
 
 
-def test_same_seed_same_bits_other_seed_others(tmp_path):
-    a, b = fit(tmp_path / "a")[0], fit(tmp_path / "b")[0]
-    assert same(a, b) and not same(a, fit(tmp_path / "c", settings=SETTINGS | {"seed": 1})[0])
-
-
 @pytest.mark.parametrize("optimizer, epoch", [("sgd", 1), ("adam", 2), ("muon", 2), ("adamw", 4)])
 def test_resuming_gives_the_bits_of_an_uninterrupted_run(tmp_path, optimizer, epoch):
     settings = SETTINGS | {"optimizer": optimizer, "adam_factor": 0.1}
@@ -97,7 +92,7 @@ def test_resuming_gives_the_bits_of_an_uninterrupted_run(tmp_path, optimizer, ep
         fit(tmp_path / "run", settings=settings, batches=interrupted(batches, epoch, 2))
     torch.rand(7)  # a new process has another random state
     resumed, run = fit(tmp_path / "run", settings=settings)
-    assert same(whole, resumed)
+    assert same(whole, resumed) and not same(whole, fit(tmp_path / "other", settings=settings | {"seed": 1})[0])
     assert run.history.drop(columns="time_seconds").equals(whole_run.history.drop(columns="time_seconds"))
 
 
@@ -147,16 +142,7 @@ def test_a_loss_or_score_without_a_value_stops_and_keeps_the_last_checkpoint(tmp
         fit(tmp_path / "score", validate=lambda model: {"loss": float("nan")})
 
 
-def test_a_score_without_a_value_that_does_not_choose_is_null(tmp_path):
-    scores = lambda model: {"loss": 1.0, "psnr_db": math.inf, "niqe": math.nan}  # noqa: E731
-    _, run = fit(tmp_path, validate=scores)
-    assert run.info["finished"] and run.info["validation"]["psnr_db_valid"] is None
-    stored = runs.read_run(tmp_path)
-    assert stored.info["validation"] == {"loss_valid": 1.0, "psnr_db_valid": None, "niqe_valid": None}
-    assert stored.history.psnr_db_valid.eq(math.inf).all()
-
-
-def test_history_and_report_follow_every_epoch(tmp_path):
+def test_every_epoch_is_reported_and_a_score_without_a_value_that_does_not_choose_is_null(tmp_path):
     seen = []
 
     def report(model, history):
@@ -164,8 +150,11 @@ def test_history_and_report_follow_every_epoch(tmp_path):
         stored = pd.read_csv(tmp_path / "history.csv")
         seen.append((len(stored), F.cross_entropy(logits, LABELS).item() == history.loss_valid.iloc[-1]))
 
-    fit(tmp_path, report=report)
+    fit(tmp_path, validate=lambda model: validate(model) | {"psnr_db": math.inf, "niqe": math.nan}, report=report)
     assert seen == [(1, True), (2, True), (3, True), (4, True)]
+    stored = runs.read_run(tmp_path)
+    assert stored.info["finished"] and stored.history.psnr_db_valid.eq(math.inf).all()
+    assert stored.info["validation"]["psnr_db_valid"] is None is stored.info["validation"]["niqe_valid"]
 
 
 @pytest.mark.parametrize("mode, sign", [("min", 1), ("max", -1)])
@@ -223,13 +212,6 @@ def test_two_steps_by_hand(tmp_path, gradient, settings, moved):
     assert one_weight(tmp_path, gradient, **settings) - 4 == pytest.approx(moved, abs=1e-3 * abs(moved))
 
 
-def test_an_optimizer_or_schedule_that_is_not_known_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="adam, adamw, muon or sgd; got 'lion'"):
-        one_weight(tmp_path, 1.0, optimizer="lion")
-    with pytest.raises(ValueError, match="constant, step or one_cycle; got 'cosine'"):
-        one_weight(tmp_path, 1.0, schedule="cosine")
-
-
 def test_schedules_by_hand():
     def factors(**settings):
         factor = training.make_schedule({"num_epochs": 5, "steps_per_epoch": 2, **settings})
@@ -241,16 +223,17 @@ def test_schedules_by_hand():
     assert one_cycle[:3] == [0.5, 1.0, 1.0] and one_cycle[10] == pytest.approx(0)
     assert one_cycle[6] == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 2))
     assert factors(schedule="one_cycle", final_rate=0.1)[10] == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="constant, step or one_cycle; got 'cosine'"):
+        factors(schedule="cosine")
 
 
-def test_orthogonalise_brings_all_singular_values_near_one():
-    for shape in ((16, 40), (40, 16), (3, 16, 40)):
-        matrix = torch.randn(shape, generator=CHANCE)
-        u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
-        found = training.orthogonalise(matrix)
-        values = torch.linalg.svdvals(found)
-        assert values.min() > 0.6 and values.max() < 1.3
-        assert F.cosine_similarity(found.flatten(), (u @ vt).flatten(), dim=0) > 0.95
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16), (3, 16, 40)])
+def test_orthogonalise_finds_nearly_the_nearest_orthogonal_matrix(shape):
+    matrix = torch.randn(shape, generator=CHANCE)
+    u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+    found = training.orthogonalise(matrix)
+    assert torch.linalg.svdvals(found).sub(1).abs().max() < 0.4
+    assert F.cosine_similarity(found.flatten(), (u @ vt).flatten(), dim=0) > 0.95
 
 
 def test_muon_moves_inner_layers_by_orthogonal_steps_and_the_others_as_adam_does():
@@ -282,12 +265,12 @@ def test_muon_moves_inner_layers_by_orthogonal_steps_and_the_others_as_adam_does
 
 def test_rate_factors_slow_the_named_part_only_and_frozen_parts_have_no_rate():
     pair = NetSet.MultiTaskNet(NetSet.SRNet(num_channels=64, num_blocks=0), new_model())
-    optimizer = training.make_optimizer(pair, {"learning_rate": 0.1, "optimizer": "sgd", "rate_factors": {"sr": 0.5}})
-    rates = {group["lr"]: sum(p.numel() for p in group["params"]) for group in optimizer.param_groups}
-    assert rates == {0.05: NetSet.count_parameters(pair.sr), 0.1: NetSet.count_parameters(pair.classifier)}
-    pair.sr.requires_grad_(False)
-    frozen = training.make_optimizer(pair, {"learning_rate": 0.1, "optimizer": "sgd"})
-    assert sum(p.numel() for g in frozen.param_groups for p in g["params"]) == NetSet.count_parameters(pair.classifier)
+    size = [NetSet.count_parameters(part) for part in (pair.sr, pair.classifier)]
+    for trained, wanted in ((True, {0.05: size[0], 0.1: size[1]}), (False, {0.1: size[1]})):
+        pair.sr.requires_grad_(trained)
+        settings = {"learning_rate": 0.1, "optimizer": "sgd", "rate_factors": {"sr": 0.5}}
+        groups = training.make_optimizer(pair, settings).param_groups
+        assert {group["lr"]: sum(p.numel() for p in group["params"]) for group in groups} == wanted
 
 
 def test_save_fp16_stores_float16_and_refuses_what_it_cannot_hold(tmp_path):
@@ -315,7 +298,6 @@ def test_mixed_precision_is_used_where_the_device_computes_it(tmp_path, monkeypa
     assert {value.dtype for value in mixed.state_dict().values()} == {torch.float32}
     logits, rounded = (training.predict(plain, IMAGES, mixed_precision=mixed) for mixed in (False, True))
     assert not torch.equal(logits, rounded) and rounded.dtype == torch.float32
-    torch.testing.assert_close(logits, rounded, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("mode", [True, False])
@@ -376,9 +358,9 @@ def new_pair():
     return NetSet.SRResNet(2, num_channels=8, num_blocks=1), NetSet.Discriminator(4, 8)
 
 
-def fit_gan(folder, settings=GAN, batches=gan_batches, content=pixel_loss, pair=None):
+def fit_gan(folder, settings=GAN, batches=gan_batches, content=pixel_loss, pair=None, validate=gan_validate):
     generator, discriminator = pair or new_pair()
-    run = training.fit_gan(generator, discriminator, content, batches, folder, settings, DATA, gan_validate, "mse")
+    run = training.fit_gan(generator, discriminator, content, batches, folder, settings, DATA, validate, "mse")
     return generator, discriminator, run
 
 
@@ -410,7 +392,9 @@ def test_in_discriminator_epochs_the_discriminator_alone_learns(tmp_path):
     (start, judge), settings = new_pair(), GAN | {"ema_decay": 0.0, "num_epochs": 2, "adversarial_weight": 1.0}
     moved = {}
     for count in (1, 2):
-        generator, discriminator, _ = fit_gan(tmp_path / str(count), settings | {"discriminator_epochs": count})
+        scores = iter((2.0, 1.0))  # the last epoch's weights are kept
+        generator, discriminator, _ = fit_gan(tmp_path / str(count), settings | {"discriminator_epochs": count},
+                                              validate=lambda _, scores=scores: {"mse": next(scores)})  # fmt: skip
         assert not same(discriminator, judge)
         moved[count] = [torch.equal(a, b) for a, b in zip(start.parameters(), generator.parameters(), strict=True)]
     assert all(moved[2]) and not all(moved[1])

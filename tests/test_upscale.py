@@ -1,13 +1,9 @@
 """upscale.py: tiles without seams, files that come out whole and are never written over, scores of test sets."""
 
-import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,25 +13,26 @@ from PIL import Image
 import datasets
 import metrics
 import NetSet
+import runs
+import settings as settings_tables
 import training
 import upscale
 
 
-def trained_like(network, *size, seed=0):
-    """A network whose blocks do something, as after training, and whose images lie inside [0, 1]."""
-    torch.manual_seed(seed)
-    model = network(*size, init="kaiming").eval()
-    if network is not NetSet.SRNet:
-        torch.nn.init.normal_(model.to_rgb.weight, std=1e-3)
-        torch.nn.init.constant_(model.to_rgb.bias, 0.5)
-    return model
+def trained_like(model, std=1e-3, bias=0.5):
+    """The network with a last layer that does something, as after training."""
+    layer = model.unet.last if isinstance(model, NetSet.Colorizer) else model.to_rgb
+    torch.nn.init.normal_(layer.weight, std=std)
+    torch.nn.init.constant_(layer.bias, bias)
+    return model.eval()
 
 
-NETWORKS = {
-    "SRNet": lambda: trained_like(NetSet.SRNet, 2, 64, 1),
-    "SRResNet": lambda: trained_like(NetSet.SRResNet, 4, 8, 2),
-    "ResShuffle": lambda: trained_like(NetSet.ResShuffle, 3, 8, 1),
-}
+torch.manual_seed(0)
+SRNET = NetSet.SRNet(2, 64, 1, init="kaiming").eval()
+SRRESNET = trained_like(NetSet.SRResNet(4, 8, 2, init="kaiming"))
+RESSHUFFLE = trained_like(NetSet.ResShuffle(3, 8, 1, init="kaiming"))
+RESTORER = trained_like(NetSet.JointNet(num_channels=4), std=0.1, bias=0)
+COLORIZER = trained_like(NetSet.Colorizer(8, keep_luma=True), std=0.1, bias=0)
 
 
 def random_image(height, width, seed=0):
@@ -43,103 +40,49 @@ def random_image(height, width, seed=0):
     return torch.randint(256, (3, height, width), dtype=torch.uint8, generator=generator)
 
 
-@pytest.mark.parametrize(
-    ("network", "by_hand"),
-    [
-        (NetSet.SRNet(2, 64, 3), 1 + 1 + 3 * 2 + 1 + 1 + 0.5),
-        (NetSet.SRResNet(4, 8, 16), 4 + 32 + 1 + 1 + 0.5 + 4 / 4),
-        (NetSet.ResShuffle(3, 8, 2), 4 + 4 + 1 + 1 + 4 / 3),
-    ],
-)
-def test_receptive_radius_by_hand(network, by_hand):
-    assert upscale.receptive_radius(network) == int(np.ceil(by_hand))
+def difference(a, b):
+    assert a.shape == b.shape
+    return (a.int() - b.int()).abs()
 
 
-@pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
-def test_no_pixel_depends_on_what_lies_beyond_the_radius(build):
-    model = build()
-    radius = upscale.receptive_radius(model)
-    img = torch.rand(1, 3, 2 * radius + 5, 2 * radius + 5, requires_grad=True)
-    middle = radius + 2
-    model.train(False)(img)[..., middle * model.scale_factor, middle * model.scale_factor].sum().backward()
-    reached = img.grad.abs().sum((0, 1)).nonzero() - middle
-    assert 0 < reached.abs().max() <= radius
+@pytest.mark.parametrize("model", [SRNET, SRRESNET, RESSHUFFLE, RESTORER])
+def test_no_pixel_depends_on_what_lies_beyond_the_radius(model):
+    radius, scale = upscale.receptive_radius(model), model.scale_factor
+    img = torch.rand(1, 3, 2 * radius + 16, 2 * radius + 16, requires_grad=True)
+    first, last, output = radius + 4, radius + 11, model(img)
+    pixels = slice(first * scale, (last + 1) * scale)
+    (output[0] if isinstance(output, tuple) else output)[..., pixels, pixels].sum().backward()
+    reached = img.grad.abs().sum((0, 1)).nonzero()
+    assert first - radius <= reached.min() < first and last < reached.max() <= last + radius
+
+
+def test_radius_and_cuts_by_hand():
+    assert upscale.receptive_radius(NetSet.SRNet(2, 64, 3)) == math.ceil(1 + 1 + 3 * 2 + 1 + 1 + 0.5)
+    assert upscale._cuts(1000, 640) == [(0, 504), (504, 1000)] and upscale._cuts(5, 640) == [(0, 5)]
+    with pytest.raises(ValueError, match="Colorizer cannot be cut into tiles"):
+        upscale.receptive_radius(COLORIZER)
 
 
 @settings(max_examples=10)
-@given(st.sampled_from(list(NETWORKS)), st.integers(1, 40), st.integers(1, 40), st.sampled_from([8, 16, 24]))
-def test_tiles_have_no_seams(name, height, width, tile):
-    model, img = NETWORKS[name](), random_image(height, width)
-    whole = datasets.to_uint8(training.predict(model, img[None])[0])
-    tiled = upscale.upscale(model, img, tile)
-    assert tiled.shape == whole.shape
-    difference = (tiled.int() - whole.int()).abs()
-    assert difference.max() <= 1 and (difference > 0).float().mean() < 0.01  # where a rounding falls the other way
+@given(st.sampled_from([SRNET, SRRESNET, RESSHUFFLE]), *[st.integers(1, 40)] * 2, st.sampled_from([8, 16, 24]))
+def test_tiles_have_no_seams(model, height, width, tile):
+    img = random_image(height, width)
+    off = difference(upscale.upscale(model, img, tile), datasets.to_uint8(training.predict(model, img[None])[0]))
+    assert off.max() <= 1 and (off > 0).float().mean() < 0.01  # where a rounding falls the other way
 
 
-@pytest.fixture(scope="module")
-def restorer():
-    """A network that downsamples by 8 inside, whose last layer does something."""
-    torch.manual_seed(0)
-    model = NetSet.JointNet(num_channels=4).eval()
-    torch.nn.init.normal_(model.to_rgb.weight, std=0.1)
-    return model
-
-
-def test_a_network_that_downsamples_inside_is_cut_without_seams(restorer):
+def test_a_network_that_downsamples_inside_is_cut_without_seams():
     img = random_image(250, 213)
-    whole = upscale.upscale(restorer, img, 256)
-    assert whole.shape == img.shape and (whole.int() - img.int()).abs().max() > 3
-    assert (upscale.upscale(restorer, img, 64).int() - whole.int()).abs().max() <= 1
+    whole = upscale.upscale(RESTORER, img, 256)
+    assert difference(whole, img).max() > 3 and difference(upscale.upscale(RESTORER, img, 64), whole).max() <= 1
 
 
-def test_its_radius_holds(restorer):
-    img = torch.rand(1, 3, 208, 208, requires_grad=True)
-    restorer(img)[0][..., 100:108, 100:108].sum().backward()
-    reached = img.grad.abs().sum((0, 1)).nonzero()
-    assert reached.min() >= 100 - restorer.receptive_radius and reached.max() <= 107 + restorer.receptive_radius
-
-
-@pytest.mark.parametrize("height, width", [(90, 61), (33, 200), (5, 9)])
+@pytest.mark.parametrize(("height", "width"), [(90, 61), (33, 200), (5, 9)])
 def test_a_colorized_photograph_keeps_its_luma(height, width):
-    torch.manual_seed(0)
-    model = NetSet.Colorizer(8, keep_luma=True).eval()
-    torch.nn.init.normal_(model.unet.last.weight, std=0.1)
     grey = datasets.grey(64 + random_image(height, width) // 2)
-    colorized = upscale.colorize(model, grey)
-    assert colorized.shape == grey.shape and (colorized.int() - grey.int()).abs().max() > 2
-    assert (datasets.grey(colorized).int() - grey.int()).abs().max() <= 1
-    again = upscale.colorize(model, colorized)  # of a colour image the luma alone is read
-    assert (again.int() - colorized.int()).abs().max() <= 3
-
-
-def test_what_cannot_be_cut_says_so():
-    with pytest.raises(ValueError, match="Colorizer cannot be cut into tiles"):
-        upscale.upscale(NetSet.Colorizer(8), random_image(16, 16))
-    with pytest.raises(ValueError, match="BicubicUpsampler cannot be cut into tiles"):
-        upscale.upscale(NetSet.BicubicUpsampler(2), random_image(5, 5))
-    assert upscale.receptive_radius(NetSet.SelfEnsemble(NetSet.SRNet(2, 64, 3))) == 11
-
-
-def test_too_little_overlap_would_show(monkeypatch):
-    model, img = NETWORKS["SRResNet"](), random_image(30, 30)
-    whole = upscale.upscale(model, img, 30)
-    monkeypatch.setattr(upscale, "receptive_radius", lambda model: 1)
-    assert (upscale.upscale(model, img, 8).int() - whole.int()).abs().max() > 3
-
-
-def test_cuts_are_equal_and_cover_the_side():
-    assert upscale._cuts(1000, 640) == [(0, 504), (504, 1000)]
-    assert upscale._cuts(5, 640) == [(0, 5)]
-
-
-def test_tiles_of_two_megapixels_cost_little_overlap():
-    radius = upscale.receptive_radius(NetSet.SRNet())
-    cost = 1.0
-    for side in (1250, 1600):
-        spans = upscale._cuts(side, upscale.default_tile(NetSet.SRNet()))
-        cost *= sum(min(end + radius, side) - max(start - radius, 0) for start, end in spans) / side
-    assert 1 < cost < 1.15
+    colorized = upscale.colorize(COLORIZER, grey)
+    assert difference(colorized, grey).max() > 2 and difference(datasets.grey(colorized), grey).max() <= 1
+    assert difference(upscale.colorize(COLORIZER, colorized), colorized).max() <= 3  # the luma alone is read
 
 
 def test_a_long_thin_photograph_is_colorized_at_a_bounded_size(monkeypatch):
@@ -154,154 +97,86 @@ def test_a_long_thin_photograph_is_colorized_at_a_bounded_size(monkeypatch):
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def save(path, img):
-    Image.fromarray(img.permute(1, 2, 0).numpy()).save(path)
+def save(path, img, mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(img.permute(1, 2, 0).numpy()).convert(mode).save(path, **options)
     return path
 
 
-@pytest.fixture
-def one_network(monkeypatch):
-    """Every model of the command is a small network."""
-    model = NETWORKS["SRNet"]()
-    monkeypatch.setattr(upscale, "load", lambda name: model)
-    return model
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "I;16", "1", "CMYK"])
-def test_any_mode_is_upscaled(tmp_path, mode):
-    path = tmp_path / f"photo.{'tif' if mode == 'CMYK' else 'png'}"
-    img = Image.fromarray(random_image(9, 12).permute(1, 2, 0).numpy())
-    (img.convert("I").convert("I;16") if mode == "I;16" else img.convert(mode)).save(path)
-    model = NETWORKS["SRNet"]()
-    out = upscale.upscale_file(path, "srnet_x2", model=model)
-    assert out == tmp_path / "photo_srnet_x2.png" and len(list(tmp_path.iterdir())) == 2
-    assert torch.equal(datasets.read_image(out), upscale.upscale(model, datasets.read_image(path)))
+@pytest.mark.parametrize("model", [SRNET, RESTORER, COLORIZER], ids=["srnet_x2", "restore", "colorize"])
+@pytest.mark.parametrize(("sides", "mode"), [((9, 12), "RGB"), ((9, 12), "P"), ((50, 1), "L"), ((1, 1), "RGB")])
+def test_files_of_any_mode_and_size(tmp_path, model, sides, mode):
+    path = save(tmp_path / "photo.png", random_image(*sides), mode)
+    out = upscale.upscale_file(path, "name", model=model)
+    assert out == tmp_path / "photo_name.png" and len(list(tmp_path.iterdir())) == 2
+    apply = upscale.colorize if model is COLORIZER else upscale.upscale
+    assert torch.equal(datasets.read_image(out), apply(model, datasets.read_image(path)))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparency_is_kept(tmp_path, mode):
-    img = datasets.imresize(random_image(4, 5), 3)
-    alpha = datasets.imresize(random_image(2, 3), 6)[:1, :, :15]
-    alpha[:, :3], alpha[:, -3:] = 255, 0
-    pixels = torch.cat([img, alpha]).permute(1, 2, 0).numpy()
-    exif = Image.Exif()
-    exif[0x0112] = 6  # lies on its side
-    Image.fromarray(pixels, "RGBA").convert(mode).save(tmp_path / "a.png", exif=exif)
-    model = NETWORKS["SRNet"]()
-    out = upscale.upscale_file(tmp_path / "a.png", "srnet_x2", model=model)
-    with Image.open(out) as file:
-        assert file.mode == "RGBA" and file.size == (24, 30)
-        found = torch.from_numpy(np.array(file.getchannel("A")))
-    assert torch.equal(found, datasets.imresize(alpha.rot90(-1, (1, 2)), 2)[0])
-    on_white = upscale.upscale(model, datasets.read_image(tmp_path / "a.png"))
-    possible = on_white.maximum(255 - found)  # a pixel that is seen through cannot be darker on white
-    assert (datasets.read_image(out).int() - possible.int()).abs().max() <= 1
-
-
-@pytest.mark.parametrize("sides", [(50, 1), (1, 50), (1, 1)])
-def test_images_one_pixel_wide(tmp_path, restorer, sides):
-    colorizer = NetSet.Colorizer(8, keep_luma=True).eval()
-    save(tmp_path / "a.png", random_image(*sides))
-    for name, model in (("restore", restorer), ("colorize", colorizer), ("srnet_x2", NETWORKS["SRNet"]())):
-        out = datasets.read_image(upscale.upscale_file(tmp_path / "a.png", name, model=model))
-        assert out.shape == (3, *(side * model.scale_factor for side in sides))
-
-
-def test_a_photograph_held_sideways_comes_out_upright(tmp_path):
+def test_transparency_is_kept_and_an_image_on_its_side_turned(tmp_path, mode):
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (12, 8)).save(tmp_path / "a.jpg", exif=exif)
-    out = upscale.upscale_file(tmp_path / "a.jpg", "srnet_x2", tmp_path / "new" / "b.png", NETWORKS["SRNet"]())
-    assert datasets.read_image(out).shape == (3, 24, 16)
+    pixels = torch.cat([random_image(12, 15), random_image(12, 15, seed=1)[:1]])
+    path = save(tmp_path / "a.png", pixels, mode, exif=exif)
+    with Image.open(upscale.upscale_file(path, "srnet_x2", tmp_path / "new" / "b.png", SRNET)) as file:
+        assert file.mode == "RGBA" and file.size == (24, 30)
+        found = torch.from_numpy(np.array(file)).permute(2, 0, 1)
+    assert torch.equal(found[3:], datasets.imresize(pixels[3:].rot90(-1, (1, 2)), 2))
+    assert torch.equal(found[:3], upscale.upscale(SRNET, datasets.read_image(path)))  # on white
 
 
 def test_nothing_is_written_over_and_nothing_half_is_left(tmp_path, monkeypatch):
     path = save(tmp_path / "a.png", random_image(8, 8))
-    before, model = path.read_bytes(), NETWORKS["SRNet"]()
-    with pytest.raises(FileExistsError, match=r"a\.png is there already"):
-        upscale.upscale_file(path, "srnet_x2", path, model)
-    with pytest.raises(ValueError, match=r"must end in \.png"):
-        upscale.upscale_file(path, "srnet_x2", tmp_path / "a.jpg", model)
-    out = upscale.upscale_file(path, "srnet_x2", model=model)
-    with pytest.raises(FileExistsError, match=r"a_srnet_x2\.png is there already"):
-        upscale.upscale_file(path, "srnet_x2", model=model)
-    assert upscale.upscale_file(path, "srnet_x2", model=model, again=True) == out
-    with pytest.raises(FileExistsError, match=r"a\.png is there already"):
-        upscale.upscale_file(path, "srnet_x2", path, model, again=True)
+    before = path.read_bytes()
+    out = upscale.upscale_file(path, "srnet_x2", model=SRNET)
+    assert upscale.upscale_file(path, "srnet_x2", model=SRNET, again=True) == out
+    for target, again in ((None, False), (path, False), (path, True)):
+        with pytest.raises(FileExistsError, match=r"\.png is there already"):
+            upscale.upscale_file(path, "srnet_x2", target, SRNET, again)
     out.unlink()
-
-    def stop(*args, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "predict", stop)
-    with pytest.raises(KeyboardInterrupt):
-        upscale.upscale_file(path, "srnet_x2", model=model)
+    monkeypatch.setattr(training, "predict", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        upscale.upscale_file(path, "srnet_x2", model=SRNET)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and path.read_bytes() == before
 
 
 def test_load_builds_the_network_of_its_run(tmp_path):
-    model, folder = NETWORKS["ResShuffle"](), tmp_path / "resshuffle_x4"
+    model, folder = RESSHUFFLE, tmp_path / "resshuffle_x4"
     folder.mkdir()
     torch.save(model.state_dict(), folder / "model.pth")
     (folder / "history.csv").write_text("epoch\n1\n")
     sizes = {"scale_factor": 3, "num_channels": 8, "num_blocks": 1}
-    (folder / "run.json").write_text(json.dumps({"finished": True, "settings": sizes, "data": {"name": "a"}}))
+    runs.write_json(folder / "run.json", {"finished": True, "settings": sizes, "data": {"name": "a"}})
     img = random_image(5, 6)
     assert torch.equal(upscale.upscale(upscale.load("resshuffle_x4", tmp_path), img), upscale.upscale(model, img))
     with pytest.raises(FileNotFoundError, match=r"run study_srgan_x4.ipynb first"):
         upscale.load("srresnet_x4", tmp_path)
-    with pytest.raises(ValueError, match="choose one of srnet_x2"):
-        upscale.load("vdsr", tmp_path)
 
 
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys, one_network):
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    for name, said in (("none.png", "no such file"), ("broken.png", "cannot be read as an image")):
-        assert upscale.main([str(tmp_path / name)]) == 1
-        error = capsys.readouterr().err
-        assert said in error and len(error.splitlines()) == 1
-    for arguments in ([], ["--test-sets", "--model", "colorize"], ["a.png", "--test-sets"]):
-        with pytest.raises(SystemExit):
-            upscale.main(arguments)
-    assert "either images (and --out), or --test-sets" in capsys.readouterr().err
-
-
-def test_the_command_takes_files_and_folders_and_skips_what_is_done(tmp_path, capsys, one_network):
-    (tmp_path / "in").mkdir()
+def test_the_command_takes_files_and_folders_skips_what_is_done_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(upscale, "load", lambda name: SRNET)
     for name in ("a.png", "in/b.png", "in/c.png"):
         save(tmp_path / name, random_image(5, 7))
     arguments = [str(tmp_path / "a.png"), str(tmp_path / "in")]
     assert upscale.main(arguments) == 0
-    done = [tmp_path / name for name in ("a_srnet_x2.png", "in/b_srnet_x2.png", "in/c_srnet_x2.png")]
-    assert all(datasets.read_image(path).shape == (3, 10, 14) for path in done)
-    before = [path.stat().st_mtime_ns for path in done]
+    for name in ("a_srnet_x2.png", "in/b_srnet_x2.png", "in/c_srnet_x2.png"):
+        assert datasets.read_image(tmp_path / name).shape == (3, 10, 14)
     save(tmp_path / "in" / "d.png", random_image(5, 7))
-    capsys.readouterr()
     assert upscale.main(arguments) == 0
     out = capsys.readouterr().out
     assert "d_srnet_x2.png is ready" in out and "a_srnet_x2.png is there already" in out
-    assert "c_srnet_x2.png: it is a result" in out
-    assert [path.stat().st_mtime_ns for path in done] == before and len(list((tmp_path / "in").iterdir())) == 6
-    assert upscale.main(arguments) == 1 and "nothing was written" in capsys.readouterr().err
+    assert len(list((tmp_path / "in").iterdir())) == 6  # results are not upscaled again
     (tmp_path / "broken.png").write_bytes(b"no image")
-    assert upscale.main([str(tmp_path / "broken.png"), *arguments, "--out", str(tmp_path / "new")]) == 1
-    assert "cannot be read as an image" in capsys.readouterr().err
-    assert len(list((tmp_path / "new").iterdir())) == 4
-    (tmp_path / "empty").mkdir()
-    assert upscale.main([str(tmp_path / "empty"), str(tmp_path / "in" / "d.png"), "--out", str(tmp_path / "e")]) == 1
-    assert "holds no image" in capsys.readouterr().err and (tmp_path / "e" / "d_srnet_x2.png").exists()
-    assert upscale.main([*arguments, "--out", str(tmp_path / "one.png")]) == 1
-
-
-def test_the_command_on_a_console_that_lacks_a_letter_and_from_another_folder(tmp_path):
-    save(tmp_path / "照片.png", random_image(2, 2))
-    code = "import sys, NetSet, upscale; upscale.load = lambda name: NetSet.SRNet(2, 64, 0); sys.exit(upscale.main())"
-    env = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(Path(upscale.__file__).parent)}
-    done = subprocess.run([sys.executable, "-c", code, "照片.png"], cwd=tmp_path, env=env, capture_output=True)
-    assert done.returncode == 0 and (tmp_path / "照片_srnet_x2.png").exists(), done.stderr
-    beside = Path(upscale.__file__).resolve().parent
-    assert Path(upscale.make_parser().parse_args([]).root).resolve() == beside / "DS"
-    assert upscale.RESULTS_ROOT.resolve() == beside / "results"
+    for args, said in (
+        (arguments, "nothing was written"), ([*arguments, "--out", "one.png"], "can hold one image"),
+        ([str(tmp_path / "broken.png"), *arguments, "--out", str(tmp_path / "new")], "cannot be read as an image"),
+        ([str(tmp_path / "none.png")], "no such file"),
+    ):  # fmt: skip
+        assert upscale.main(args) == 1
+        error = capsys.readouterr().err
+        assert said in error and len(error.splitlines()) == 1
+    assert len(list((tmp_path / "new").iterdir())) == 4  # what is sound is done all the same
 
 
 # --- test sets --------------------------------------------------------------------------------------------------------
@@ -312,80 +187,93 @@ def sr_test_set(*hr_images, name="two"):
     return datasets.SRTestSet(None, 2, images=list(hr_images), names=names, name=name)
 
 
+SMOOTH = datasets.imresize(random_image(8, 9), 13)
+
+
 def test_measure_is_evaluate_image_by_image():
-    test_set = sr_test_set(*(datasets.imresize(random_image(8, 9, seed), 14) for seed in (0, 1)))
-    lr_img, hr_img = test_set.pair(1)
-    niqe = metrics.NIQE([datasets.to_float(hr_img)])
-    scores = upscale.measure(upscale.baselines(2), [test_set], ("literature", "reference"), niqe)
-    bicubic = datasets.to_float(datasets.imresize(lr_img, 2))
-    row = scores.query("image == 'img_1' and method == 'bicubic' and protocol == 'reference'").iloc[0]
-    expected = metrics.evaluate(bicubic[None], datasets.to_float(hr_img)[None], "reference", 2)
-    assert (row.psnr_db, row.ssim) == (expected["psnr_db"].item(), expected["ssim"].item())
-    assert row.niqe == niqe.score(bicubic) and len(scores) == 2 * (2 * 2 + 1)
-    literature = scores.query("image == 'img_1' and method == 'bicubic' and protocol == 'literature'").iloc[0]
-    assert upscale.bicubic_psnr(datasets.to_float(lr_img)[None], datasets.to_float(hr_img)[None]) == literature.psnr_db
-    shown = upscale.upscaled_images(upscale.baselines(2), [test_set], ["img_1"])
-    assert list(shown) == ["img_1"] and list(shown["img_1"]) == ["nearest", "bicubic", "truth"]
-    assert torch.equal(shown["img_1"]["truth"], hr_img)
-    assert torch.equal(datasets.to_float(shown["img_1"]["bicubic"]), bicubic)
-    with pytest.raises(ValueError, match="no test image is called img_7; there are img_0, img_1"):
-        upscale.upscaled_images({}, [test_set], ["img_7"])
-
-
-def test_names_are_unique_across_test_sets():
-    test_sets = [sr_test_set(datasets.imresize(random_image(8, 8), 3), name=name) for name in ("Set5", "DIV2K/valid")]
-    scores = upscale.measure(upscale.baselines(2), test_sets)
-    assert set(scores.image) == {"Set5 img_0", "DIV2K/valid img_0"}
-    assert set(scores[scores.set == "DIV2K/valid"].protocol) == {"literature", "rgb"}
-    assert list(upscale.upscaled_images({}, test_sets, ["Set5 img_0"])) == ["Set5 img_0"]
-
-
-def test_what_has_no_score_is_nan_and_leaves_the_mean(capsys):
-    good = datasets.imresize(random_image(8, 8), 13)
-    white, tiny = torch.full((3, 100, 100), 255, dtype=torch.uint8), random_image(12, 12)
-    niqe = metrics.NIQE([datasets.to_float(good)])
-    scores = upscale.measure(upscale.baselines(2), [sr_test_set(good, white, tiny)], niqe=niqe)
-    scores = scores[scores.method == "bicubic"]
-    assert scores.psnr_db.isna().tolist() == [False, True, True] and scores.niqe.isna().tolist() == [False, True, True]
-    assert scores.ssim.isna().tolist() == [False, False, True] and scores.ssim[scores.image == "img_1"].item() == 1
-    assert math.isfinite(scores.psnr_db.mean())
-    assert "img_2: no PSNR and SSIM, whose window needs 11 pixels" in capsys.readouterr().out
+    test_sets = [sr_test_set(random_image(20, 20), SMOOTH, name="Set5"), sr_test_set(SMOOTH, name="DIV2K/valid")]
+    lr_img, hr_img = (datasets.to_float(img) for img in test_sets[0].pair(1))
+    niqe, methods = metrics.NIQE([hr_img]), upscale.baselines(2)
+    scores = upscale.measure(methods, test_sets, ("literature", "reference"), niqe)
+    assert len(scores) == 3 * (2 * 2 + 1) + 2  # two methods by two protocols, the truth, and RGB for DIV2K
+    assert set(scores.image) == {"Set5 img_0", "Set5 img_1", "DIV2K/valid img_0"}
+    assert set(scores[scores.set == "DIV2K/valid"].protocol) == {"literature", "reference", "rgb"}
+    shown = upscale.upscaled_images(methods, test_sets, ["Set5 img_1"])["Set5 img_1"]
+    assert list(shown) == ["nearest", "bicubic", "truth"] and torch.equal(datasets.to_float(shown["truth"]), hr_img)
+    bicubic = datasets.to_float(shown["bicubic"])
+    for protocol in ("reference", "literature"):
+        row = scores.query("image == 'Set5 img_1' and method == 'bicubic' and protocol == @protocol").iloc[0]
+        expected = metrics.evaluate(bicubic[None], hr_img[None], protocol, 2)
+        assert (row.psnr_db, row.ssim) == (expected["psnr_db"].item(), expected["ssim"].item())
+        assert row.niqe == niqe.score(bicubic)
+    assert upscale.bicubic_psnr(lr_img[None], hr_img[None]) == row.psnr_db
 
 
 def test_cached_scores_are_those_of_measure_and_are_computed_once(tmp_path):
-    test_set, calls = sr_test_set(datasets.imresize(random_image(8, 8), 13), torch.zeros(3, 40, 40).byte()), []
+    white, tiny = torch.full((3, 100, 100), 255, dtype=torch.uint8), random_image(12, 12)
+    test_set, calls = sr_test_set(SMOOTH, white, tiny), []
     bicubic = upscale.baselines(2)["bicubic"]
-    methods = {"bicubic": bicubic, "net": lambda img: calls.append(1) or bicubic(img)}
-    niqe = metrics.NIQE([datasets.to_float(test_set.pair(0)[1])])
+    methods = {"net": lambda img: calls.append(1) or bicubic(img), "bicubic": bicubic}
+    niqe = metrics.NIQE([datasets.to_float(SMOOTH)])
 
     def cached(weights="w", test_set=test_set, protocols=("literature",), niqe=None):
+        calls.clear()
         return upscale.measure_cached(tmp_path, methods, {"net": weights}, [test_set], protocols, niqe)
 
     expected = upscale.measure(methods, [test_set])
-    calls.clear()
-    for _ in range(2):
-        assert cached().equals(expected) and len(calls) == 2
-    stored = (tmp_path / "test_scores.json").read_text()
-    assert "null" in stored and "NaN" not in stored  # the PSNR of identical images
-    with_niqe = cached(niqe=niqe)
-    assert len(calls) == 4 and with_niqe.equals(upscale.measure(methods, [test_set], niqe=niqe))
-    calls.clear()
-    other = metrics.NIQE([datasets.to_float(random_image(96, 96))])
-    assert cached(niqe=other).query("method == 'net'").equals(with_niqe.query("method == 'net'")) and not calls
+    for num_calls in (3, 0):
+        assert cached().equals(expected) and len(calls) == num_calls
+    assert "NaN" not in (tmp_path / "test_scores.json").read_text()
+    scores = cached(niqe=niqe)
+    assert len(calls) == 3 and scores.equals(upscale.measure(methods, [test_set], niqe=niqe))
+    scores = scores[scores.method == "net"]  # nan: the PSNR of identical images, and what is too small or flat
+    assert scores[["psnr_db", "ssim", "niqe"]].isna().to_numpy().tolist() == [[0, 0, 0], [1, 0, 1], [1, 1, 1]]
+    other = cached(niqe=metrics.NIQE([datasets.to_float(random_image(96, 96))]))
+    assert other[other.method == "net"].equals(scores) and not calls
     for change in ({"weights": "v"}, {"protocols": ("rgb",)}, {"test_set": sr_test_set(random_image(40, 40))}):
-        calls.clear()
         cached(**change)
         assert calls
 
 
+def test_data_validation_and_means_of_the_notebooks(tmp_path, capsys):
+    for folder, side in (("photographs/train", 40), ("photographs/valid", 36), ("Set5", 30), ("Set14", 32)):
+        for seed in range(2):
+            save(tmp_path / folder / f"{seed}.png", random_image(side, side, seed))
+    chosen = settings_tables.choose("task1", "quick", {"crop_size": 24, "valid_size": 28})
+    begun = runs.Begun("task1", "quick", chosen, torch.device("cpu"), tmp_path, str(tmp_path), str(tmp_path))
+    data = upscale.sr_data(begun)
+    assert data.valid_lr.shape == (2, 3, 14, 14) and data.valid_hr.shape == (2, 3, 28, 28)
+    assert data.tested_on == ["Set5 (2 images)", "Set14 (2 images)"] and data.identity["name"] == "photographs/train"
+    assert all(name in capsys.readouterr().out for name in data.tested_on[:1])
+
+    model = NetSet.SRNet(2, 64, 0)
+    sr_img = training.predict(model, data.valid_lr)
+    expected = metrics.evaluate(sr_img, data.valid_hr, "literature", 2)["psnr_db"].mean().item()
+    assert upscale.sr_validate(data.valid_lr, data.valid_hr, 2)(model) == {"psnr_db": pytest.approx(expected, abs=1e-4)}
+
+    for _ in range(2):  # the second time they are read
+        scores = upscale.sr_scores(tmp_path, {"srnet": model}, {"srnet": "w"}, data.test_sets)
+        row = upscale.means(scores)[-1]
+        assert (row["protocol"], row["set"], row["method"]) == ("literature", "Set14", "srnet")
+        of_set = scores[(scores.set == "Set14") & (scores.method == "srnet")]
+        assert len(of_set) == 2 and row["psnr_db"] == round(of_set.psnr_db.mean(), 4)
+        model.to_rgb.weight.data.zero_()  # seen if it were measured again
+
+
+def test_a_mean_without_value_is_none():
+    row = {"protocol": "literature", "set": "a"}
+    scores = pd.DataFrame([row | {"method": "bicubic", "psnr_db": 30.0, "ssim": 0.9, "niqe": 5.00004},
+                           row | {"method": "truth", "psnr_db": math.nan, "ssim": 1.0, "niqe": 4.0}])  # fmt: skip
+    bicubic, truth = upscale.means(scores)
+    assert truth["psnr_db"] is None and (bicubic["psnr_db"], bicubic["niqe"]) == (30.0, 5.0)
+
+
 def test_test_sets_print_a_dash_and_name_those_that_are_missing(tmp_path, capsys, monkeypatch):
-    for name, img in (("Set5", random_image(40, 36)), ("Set14", torch.full((3, 40, 36), 255, dtype=torch.uint8))):
-        (tmp_path / name).mkdir()
-        save(tmp_path / name / "a.png", img)
-    monkeypatch.setattr(upscale, "load", lambda name: NETWORKS["SRResNet"]())
+    save(tmp_path / "Set5" / "a.png", random_image(40, 36))
+    save(tmp_path / "Set14" / "a.png", torch.full((3, 40, 36), 255, dtype=torch.uint8))
+    monkeypatch.setattr(upscale, "load", lambda name: SRRESNET)
     assert upscale.main(["--test-sets", "--model", "srgan_x4", "--root", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "PSNR (dB, Y, border 4)" in out and "Set5         srgan_x4" in out and "Set5         bicubic" in out
-    dash = next(line for line in out.splitlines() if line.startswith("Set14        bicubic"))
-    assert "–" in dash and "1.0000" in dash and dash.endswith("1 images, 1 identical")
+    assert "Set5         srgan_x4" in out and "Set5         bicubic" in out
+    assert "Set14        bicubic             – 1.0000  PSNR (dB, Y, border 4) and SSIM, 0 of 1 images" in out
     assert "Urban100     is not there: python datasets.py download urban100" in out

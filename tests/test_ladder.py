@@ -1,0 +1,125 @@
+"""The ladder on drawn images and tiny networks: what each arm trains, how rungs are paired, what is kept."""
+import copy
+
+import pytest
+import torch
+
+import ladder
+import NetSet
+import runs
+import training
+from ladder import Arm, Ladder
+
+CHANGES = {"num_valid": 40, "num_test": 60, "num_unseen": 20, "batch_size": 8, "adapt_epochs": 1, "adapt_lengths": [],
+           "adapt_steps": 2, "adapt_images": 40, "steps_per_epoch": 2, "seeds": [0, 1], "sweep": [10.0]}  # fmt: skip
+
+
+def pretrained(folder, model, settings):
+    """A finished run of an untrained network."""
+    runs.save_tensors(folder / "model.pth", dict(model.state_dict()))
+    (folder / "history.csv").write_text("epoch\n1\n")
+    runs.write_info(folder, {"finished": True, "settings": settings, "data": {"name": "none", "fingerprint": "0"},
+                             "weights": runs.file_fingerprint(folder / "model.pth")})  # fmt: skip
+    return runs.read_run(folder)
+
+
+def build(tmp_path, **changes) -> Ladder:
+    torch.manual_seed(0)
+    begun = runs.begin("multi", "quick", tmp_path / "no data", tmp_path, CHANGES | changes)
+    sr_settings = {"scale_factor": 2, "num_channels": 64, "num_blocks": 1}
+    sr = NetSet.SRNet.from_settings(sr_settings)
+    torch.nn.init.normal_(sr.blocks[0].conv2.weight, std=0.05)  # a trained network differs from an untrained one
+    settings = {"num_channels": 4, "dropout": [0.1, 0.1], "num_valid": 40, "batch_size": 8, "cutout": 0,
+                "learning_rate": 1e-2, "label_smoothing": 0.0}  # fmt: skip
+    classifier = NetSet.ClassifyNet.from_settings(settings, init="pytorch")
+    sr_run = pretrained(tmp_path / "sr", sr, sr_settings)
+    return Ladder(begun, sr_run, pretrained(tmp_path / "classifier", classifier, settings))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Ladder:
+    rungs = build(tmp_path_factory.mktemp("ladder"))
+    rungs.train()
+    return rungs
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_an_arm_trains_what_its_entry_says_and_nothing_else(trained):
+    for name, arm in ladder.ARMS.items():
+        model = trained.network(name)
+        assert same(model.sr, trained.upsamplers[arm.upsampler]) is not arm.trains_sr, name
+        assert not same(model.classifier, trained.classifier), name
+    assert trained.runs["task_only", 0].info["settings"]["lambda_sr"] == 0
+    assert trained.runs["joint", 0].info["settings"]["lambda_sr"] == 1
+    assert set(trained.runs["control", 0].info["data"]["pretrained"]) == {"task2"}
+    assert set(trained.runs["joint", 0].info["data"]["pretrained"]) == {"task1", "task2"}
+    assert trained.sweep[10.0].info["settings"]["lambda_sr"] == 10
+
+
+def test_the_loss_weighs_its_terms(trained):
+    batch = next(iter(trained.batches(torch.Generator().manual_seed(0))))
+    settings = {"lambda_cls": 2.0, "lambda_teacher": 3.0, "label_smoothing": 0.0}
+    model = trained.network("joint")
+    extra = lambda *_: torch.tensor(5.0)  # noqa: E731
+    total, parts = ladder.joint_loss(model, batch, settings, lambda_sr=0.5, extra=extra)
+    torch.testing.assert_close(total, 0.5 * parts["l1"] + 2 * parts["cross_entropy"] + 15)
+
+
+def test_a_second_ladder_reads_what_the_first_trained(trained, monkeypatch):
+    again = copy.copy(trained)
+    monkeypatch.setattr(training, "fit", lambda *_, **__: pytest.fail("trained again"))
+    again.train()
+    assert again.runs.keys() == trained.runs.keys()
+
+
+def test_rungs_are_compared_at_the_seeds_that_both_have(trained):
+    partial = copy.copy(trained)
+    partial.runs = {key: run for key, run in trained.runs.items() if key != ("joint", 1)}
+    read = lambda rung, seed: torch.tensor([float(seed)])  # noqa: E731
+    for pair, seeds in ((("frozen", "control"), [0, 1]), (("joint", "control"), [0]), (("joint", "degraded"), [0])):
+        assert partial.paired(*pair, read)[0].flatten().tolist() == seeds
+    above, below = trained.paired("frozen", "degraded", read)
+    assert above.flatten().tolist() == [0, 1] and below.flatten().tolist() == [0, 0]  # what is not trained has no seed
+
+
+def test_a_difference_is_above_less_below(trained):
+    correct = {rung: trained.correct(rung).float().mean().item() for rung in ("frozen", "control")}
+    gain = trained.compare("frozen", "control")
+    assert gain["points"] == pytest.approx(100 * (correct["frozen"] - correct["control"]), abs=1e-4)
+    by_seed = 100 * (trained.correct("frozen").float().mean(1) - trained.correct("control").float().mean(1))
+    assert gain["by_seed"] == pytest.approx(by_seed.tolist(), abs=1e-4)
+    unseen = trained.unseen_table().loc[["frozen", "control"]].iloc[:, 1:].mean(axis=1)
+    expected = 100 * (unseen["frozen"] - unseen["control"])
+    assert trained.compare_unseen("frozen", "control")["points"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_disagreements_hold_gains_then_losses(trained, monkeypatch):
+    right = {"joint": torch.tensor([1, 1, 1, 0, 1, 0]).bool(), "control": torch.tensor([0, 0, 1, 1, 0, 0]).bool()}
+    monkeypatch.setattr(Ladder, "correct", lambda self, rung, seeds: right[rung][None])
+    fake = copy.copy(trained)
+    fake.test = lambda rung, seed: {"probability": torch.tensor([0.1, 0.9, 0.5, 0.5, 0.4, 0.5])}
+    assert ladder.disagreements(fake, "joint", "control", 4).tolist() == [1, 4, 0, 3]
+
+
+def test_a_new_arm_is_one_entry(tmp_path, monkeypatch):
+    monkeypatch.setitem(ladder.ARMS, "half", Arm("srnet", trains_sr=True, lambda_sr=0.5))
+    monkeypatch.setattr(ladder, "RUNGS", (*ladder.RUNGS, "half"))
+    rungs = build(tmp_path, arms=["half"], seeds=[0], sweep=[])
+    rungs.train()
+    assert rungs.runs["half", 0].info["settings"]["lambda_sr"] == 0.5
+    assert "half" in rungs.table().index
+
+
+def test_validation_images_must_be_task_2s(tmp_path):
+    with pytest.raises(ValueError, match="num_valid must be task 2's"):
+        build(tmp_path, num_valid=20)
+
+
+def test_everything_is_recorded(trained):
+    trained.record()
+    info = runs.read_info(trained.folder)
+    assert [row["rung"] for row in info["summary"]] == list(ladder.RUNGS)
+    assert info["gaps"].keys() == {"1"} and len(info["unseen"]) == 6 and len(info["comparisons"]) == 13

@@ -1,0 +1,113 @@
+"""What results/ ships: the written answers hold, the documents show its numbers, its weights and answers are whole."""
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+import ladder
+import results_tables
+import runs
+import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+
+
+def interval(name):
+    row = next(row for row in results_tables.read("multi")["comparisons"] if row["comparison"] == name)
+    return row["low"], row["high"], row["by_seed"]
+
+
+def test_the_answer_on_the_ladder_holds():
+    low, _, by_seed = interval("control → frozen")
+    assert low > 0 and min(by_seed) > 0 and len(by_seed) == 3, "it helps"
+    for nothing in ("frozen → joint", "control → capacity"):
+        low, high, _ = interval(nothing)
+        assert low < 0 < high, nothing
+    assert results_tables.read("multi")["unseen_gain"]["adapted"]["high"] < 0, "it costs on unseen degradations"
+
+
+def test_the_answers_of_the_studies_hold():
+    srgan = {row["method"]: row for row in results_tables.read("srgan_x4")["summary"] if row["set"] == "Set14"}
+    assert all(srgan["srgan"][score] < srgan["srresnet"][score] for score in ("psnr_db", "niqe"))
+    colors = {row["method"]: row for row in results_tables.read("colorization")["summary"]}
+    assert colors["chroma"]["psnr_db"] > colors["grey"]["psnr_db"]
+    assert colors["truth"]["accuracy"] > colors["chroma"]["accuracy"] > colors["grey"]["accuracy"]
+    for name, gain in results_tables.read("joint_restoration")["differences"].items():
+        assert not name.startswith("joint") or not all(score["low"] > 0 for score in gain.values()), "no mutual benefit"
+
+
+@pytest.mark.parametrize("name, language", results_tables.FILES.items())
+def test_documents_show_what_results_holds(name, language):
+    path = ROOT / name
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    marks = re.findall(r"<!-- /(.+?) -->", text)
+    if not set(marks) & set(results_tables.SECTIONS):
+        pytest.skip(f"{name} has no such markers")
+    assert results_tables.filled(text, language) == text, "run `python run.py table`"
+
+
+def test_what_stands_between_markers_is_made_anew_and_nothing_else(tmp_path):
+    filled = results_tables.filled("a\n<!-- stages -->\nold\n<!-- /stages -->\nb\n", "en", tmp_path)
+    assert filled == f"a\n<!-- stages -->\n{results_tables.stage_table()}\n<!-- /stages -->\nb\n"
+    with pytest.raises(FileNotFoundError, match=r"run multi_learning\.ipynb first"):
+        results_tables.filled("<!-- ladder -->\n<!-- /ladder -->", "en", tmp_path)
+    assert results_tables.pair({"psnr_db": 27.126, "ssim": 0.75}) == "27.13 / 0.7500"
+    assert results_tables.pair((27.126, None)) == "27.13 / –" and results_tables.pair(None) == "–"
+
+
+def test_every_arm_has_a_name_in_both_languages():
+    for words in results_tables.WORDS.values():
+        assert set(ladder.RUNGS) <= set(words)
+
+
+# --- weights and kept answers -----------------------------------------------------------------------------------
+
+
+def tracked(ending):
+    listed = subprocess.run(["git", "ls-files", "-z", "results"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git repository")
+    return [path for name in listed.stdout.split("\0") if name.endswith(ending) and (path := ROOT / name).exists()]
+
+
+def test_weights_load_anywhere_are_their_runs_and_small():
+    paths = tracked("model.pth")
+    for path in paths:
+        state = torch.load(path, weights_only=True)  # no map_location: nothing in it needs a GPU
+        assert all(value.isfinite().all() for value in state.values()), path
+        assert runs.read_run(path.parent).info["weights"] == runs.file_fingerprint(path), path
+    assert len(paths) >= 10 and sum(path.stat().st_size for path in paths) < 70e6
+
+
+def test_kept_answers_are_those_of_the_weights_beside_them():
+    first = [runs.file_fingerprint(RESULTS / task / "model.pth") for task in ("task1", "task2")]
+    kept = [path for name in ("test.pth", "unseen.pth") for path in tracked(name) if "multi" in path.parts]
+    assert len(kept) > 30
+    for path in kept:
+        weights = runs.read_tensors(path)["key"][0]
+        if path.parent.name in ladder.FIXED:
+            assert list(weights.values()) == first, path
+        else:
+            assert weights == runs.read_info(path.parent)["weights"], path
+
+
+@pytest.mark.parametrize("place, task", [("task1", "task1"), ("task2", "task2"), ("resshuffle_x4", "resshuffle_x4")])
+def test_the_present_settings_read_the_shipped_runs(place, task):
+    """Else a clone would train for hours, or stop with a sentence."""
+    folder = RESULTS / place
+    data = runs.read_info(folder)["data"]
+    assert runs.find_run(folder, settings.choose(task, "study"), data).has_weights
+
+
+def test_the_present_settings_read_every_shipped_arm():
+    chosen = settings.choose("multi", "study")
+    plain = {name: value for name, value in chosen.items() if name not in settings.NOT_TRAINED}
+    for name in chosen.arms:
+        weight = ladder.ARMS[name].lambda_sr
+        wanted = plain | {"lambda_sr": chosen.lambda_sr if weight is None else weight}
+        for seed in chosen.seeds:
+            folder = RESULTS / "multi" / f"seed{seed}" / name
+            assert runs.find_run(folder, wanted | {"seed": seed}, runs.read_info(folder)["data"]), folder
