@@ -94,12 +94,12 @@ def digest(folder: Path) -> str:
     return hashlib.sha256(bits + history.to_csv().encode()).hexdigest()
 
 
-def kills(count: int, folder: Path, num_epochs: int = 200) -> tuple[int, int]:
+def kills(count: int, folder: Path) -> tuple[int, int]:
     """Training killed `count` times at random moments and started again: survived if the weights are, bit for bit,
     those of an uninterrupted run. Every kill counts once; all fail together.
     """
+    num_epochs, chance = 20 + 10 * count, random.Random(0)
     train(folder / "whole", num_epochs)
-    chance = random.Random(0)
     for killed in range(count):
         (folder / "killed" / "run.lock").unlink(missing_ok=True)  # what a killed process leaves; training makes it anew
         process = start_training(folder / "killed", num_epochs, pause=0.01)
@@ -247,7 +247,7 @@ def fuzzed_images(count: int, folder: Path) -> tuple[int, int]:
         try:
             img = datasets.read_image(path)
             if img[0].numel() <= 1024:
-                upscale.upscale_file(path, "srnet_x2", out, model, progress=False)
+                upscale.upscale_file(path, "srnet_x2", out, model)
                 survived += datasets.read_image(out).shape[1:] == torch.Size(2 * side for side in img.shape[1:])
             else:
                 survived += 1
