@@ -150,6 +150,11 @@ class DIV2KDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.names)
 
+    def image(self, index: int) -> Tensor:
+        """The whole image number `index`, uint8 (3, H, W)."""
+        height, width = int(self.heights[index]), int(self.widths[index])
+        return self.pixels[int(self.offsets[index]) :][: 3 * height * width].view(3, height, width)
+
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """A random crop pair of one image: floats (3, c/s, c/s) and (3, c, c), by torch's global generator."""
         lr_img, hr_img = self._crop(torch.tensor([range(len(self))[index]]), None)  # IndexError where it ends
@@ -319,9 +324,8 @@ class CIFAR10Dataset(LabelledImages):
     """CIFAR-10 in memory (Krizhevsky 2009): `images` uint8 (N, 3, 32, 32), `labels` int64 (N,) in 0..9.
 
     From cifar-10-batches-bin, cifar-10-batches-py, or train/ and test/ with a folder of image files for each class, in
-    `root`, in `root`/CIFAR10, or `root` itself. One order, whatever copy it is: by the SHA-256 of each record (label
-    byte, then pixels). Raises FileNotFoundError where it is missing or half-extracted, ValueError where a file is cut
-    off, out of range, or would run code.
+    `root`, in `root`/CIFAR10, or `root` itself. Always in the order of each record's SHA-256 (label byte, then pixels).
+    FileNotFoundError where it is missing or half-extracted, ValueError where a file is broken or would run code.
     """
 
     def __init__(self, root: str | Path = DATA_ROOT, train: bool = True):
@@ -410,8 +414,7 @@ DRAWN_BACKGROUNDS = {"train": ("astronaut.png", "motorcycle_left.png"), "test": 
 class DrawnDataset(LabelledImages):
     """Ten balanced classes of 32x32 images drawn in seconds by drawn.py, the same everywhere, where CIFAR-10 is absent.
 
-    Training and test images stand before different photographs. `size`: 4,000 for training and 1,000 for testing
-    unless given; a positive multiple of ten, else ValueError.
+    Training and test images have different photographs behind them. `size`: a multiple of ten; 4,000 or 1,000 if None.
     """
 
     def __init__(self, train: bool = True, size: int | None = None):
@@ -543,8 +546,7 @@ def find_sr_test(root: str | Path = DATA_ROOT, scale_factor: int = 2, div2k: boo
 
 def absent_sr_test(root: str | Path = DATA_ROOT) -> dict[str, str]:
     """The five test sets that are not there: {name: how to get it}."""
-    absent = [name for name in SR_TEST_SETS if not is_there(name, root)]
-    return {name: f"python datasets.py download {SR_TEST_SETS[name]}" for name in absent}
+    return {k: f"python datasets.py download {v}" for k, v in SR_TEST_SETS.items() if not is_there(k, root)}
 
 
 def find_vgg(network: str = "vgg19", root: str | Path = DATA_ROOT) -> Path | None:

@@ -56,8 +56,8 @@ ARCHIVES = {
 def download(name: str, root: str | Path = DATA_ROOT) -> None:
     """Fetches and unpacks a set of ARCHIVES into `root`; what is there already is left alone.
 
-    Raises ConnectionError without a network, ValueError on a wrong checksum or an unsafe archive, OSError
-    where `root` cannot be written. A cut download is kept as NAME.part, and the next call goes on from there.
+    A cut download is kept as NAME.part, and the next call goes on from there. Raises ConnectionError without a
+    network, ValueError on a wrong checksum or an unsafe archive.
     """
     root = Path(root)
     for archive in ARCHIVES[name]:

@@ -86,14 +86,17 @@ def imresize(img: Tensor, scale_factor: float, border: str = "symmetric") -> Ten
     def settle(x: Tensor) -> Tensor:
         return x.add_(0.5).clamp_(0, 255).floor_() if is_uint8 else x
 
+    def join(parts: list[Tensor], dim: int) -> Tensor:
+        return torch.cat(parts, dim) if len(parts) > 1 else parts[0]  # cat would copy
+
     flat = img.reshape(-1, height, width)
     # On the CPU pieces that stay in the cache are worth a factor of two.
     piece = max(1, 2**18 // (height * width)) if img.device.type == "cpu" else len(flat)
     done = []
     with torch.autocast(img.device.type, enabled=False):  # half precision would move the rounding
         for part in flat.split(piece):
-            tall = torch.cat([settle(w @ part[:, i:j].to(dtype)) for i, j, w in rows], -2)
-            done.append(torch.cat([settle(tall[:, :, i:j] @ w.T).to(img.dtype) for i, j, w in cols], -1))
+            tall = join([settle(w @ part[:, i:j].to(dtype)) for i, j, w in rows], -2)
+            done.append(join([settle(tall[:, :, i:j] @ w.T).to(img.dtype) for i, j, w in cols], -1))
     out = torch.cat(done)
     return out.reshape(*lead, *out.shape[-2:])
 
@@ -121,9 +124,8 @@ def whole_scale(scale_factor: int) -> int:
 class Fuzz(nn.Module):
     """Bicubic downsampling by `scale_factor`, the course document's "fuzz": the network upsamples.
 
-    (3, H, W) or (N, 3, H, W) -> sides divided by the scale. uint8 -> uint8, MATLAB's bytes; floats in [0, 1] ->
-    floats clamped to [0, 1]. The course document resizes with PIL and torch, which differ at the border and in the
-    last bit. Raises ValueError where a side is no multiple of the scale.
+    (3, H, W) or (N, 3, H, W) -> sides divided by the scale, else ValueError; uint8 -> MATLAB's bytes, floats -> floats
+    clamped to [0, 1]. The course document's resizers, PIL and torch, differ at the border and in the last bit.
     """
 
     def __init__(self, scale_factor: int = 2):
@@ -214,11 +216,11 @@ def jpeg(img: Tensor, quality: int = 50) -> Tensor:
 
 def degradations() -> dict[str, Callable[[Tensor], Tensor]]:
     """Nine ways to downsample, by name, the study's first: uint8 (N, 3, 32, 32) -> uint8 (N, 3, 16, 16)."""
-    half = Fuzz(scale_factor=2)
 
     def resized(img: Tensor, mode: str) -> Tensor:
         return to_uint8(F.interpolate(to_float(img), size=(16, 16), mode=mode))
 
+    half = Fuzz(scale_factor=2)
     return {
         "bicubic ×2": half,
         "bicubic ×3": lambda img: imresize(imresize(img, 1 / 3), 3 / 2)[..., :16, :16],
@@ -240,9 +242,8 @@ def augment(
 ) -> Tensor:
     """Random flip, shift and cutout of each image, a whole batch at once: uint8 (N, C, H, W) -> the same.
 
-    Half of the images are mirrored left to right; each is moved by up to `shift` pixels, the uncovered border
-    reflected (edge not repeated); a random square of `cutout` pixels gets the image's mean colour. Numbers are drawn
-    on the CPU by `generator`; all else runs where the images are.
+    Half of the images are mirrored; each is moved by up to `shift` pixels, the uncovered border reflected (edge not
+    repeated); a random square of `cutout` pixels gets the image's mean colour. Numbers are drawn on the CPU.
     """
     num, _, *sides = images.shape
     if not 0 <= shift < min(sides) or not 0 <= cutout <= min(sides):

@@ -116,9 +116,9 @@ def _png(fig: Figure) -> bytes:
     return small.getvalue()
 
 
-def _jpeg(fig: Figure, most: int = 300_000) -> bytes:
+def _jpeg(fig: Figure, most: int = 220_000) -> bytes:
     """Quality 85 if that fits into `most` bytes, else the best that does."""
-    for dpi, quality in ((DPI, 85), (DPI, 75), (144, 80), (144, 65), (144, 50), (96, 80)):
+    for dpi, quality in ((DPI, 85), (DPI, 75), (144, 85), (144, 75), (144, 65), (144, 50), (96, 80)):
         buffer = io.BytesIO()
         fig.savefig(buffer, format="jpg", dpi=dpi, pil_kwargs={"quality": quality, "optimize": True})
         if buffer.tell() <= most:
@@ -436,7 +436,7 @@ def zoom_panel(scores, images: Mapping[str, Mapping], chosen: Sequence[str], met
     """As `scored_panel`, but first the original with a window marked in it, and of each method that window alone.
     Its sides are those of the image divided by `zoom`. windows: {name: (top, left)}; else where methods differ most.
     """
-    columns = {name: [] for name in ("Original", *methods)}
+    columns = {name: [] for name in ("Whole image", *methods)}
     for name in chosen:
         shown, whole = [_image(images[name][method]) for method in methods], _image(images[name]["truth"]).copy()
         height, width = (side // zoom for side in whole.shape[:2])

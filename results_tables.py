@@ -83,13 +83,15 @@ ANSWERS = {
               "双三次插值在 Set14 上为 {bicubic:.2f} dB。",
     },
     "joint_restoration": {
-        "en": "**Classifying costs restoration, and restoring does not measurably help classifying.** At λ = 0.1, "
-              "where L1 is {share:.1%} of the loss, restoration changes by **{decibels} dB** and accuracy by {points} "
-              "points ({range}); at λ = 10 restoration changes by **{decibels_10} dB** and accuracy by {points_10} "
-              "points ({range_10}). Noise and mask, against networks for one task; n = {seeds}, 95 % intervals.",
-        "zh": "**分类任务降低复原质量，复原任务对分类没有可测的帮助。**λ = 0.1 时（L1 占总损失的 {share:.1%}），"
-              "复原的 PSNR 变化 **{decibels} dB**，准确率变化 {points} 个百分点（{range}）；λ = 10 时，PSNR 变化 "
-              "**{decibels_10} dB**，准确率变化 {points_10} 个百分点（{range_10}）。噪声加遮挡，与单任务网络相比；"
+        "en": "**Classifying costs restoration; restoring helps classifying at λ = 10, not measurably at 0.1.** At "
+              "λ = 0.1, where L1 is {share:.1%} of the loss, restoration changes by **{decibels} dB** and accuracy by "
+              "{points} points ({range}); at λ = 10 restoration changes by **{decibels_10} dB** and accuracy by "
+              "**{points_10} points** ({range_10}). Noise and mask, against networks for one task; n = {seeds}, 95 % "
+              "intervals.",
+        "zh": "**分类任务降低复原质量；复原任务在 λ = 10 时有助于分类，λ = 0.1 时没有可测的帮助。**"
+              "λ = 0.1 时（L1 占总损失的 {share:.1%}），复原的 PSNR 变化 **{decibels} dB**，"
+              "准确率变化 {points} 个百分点（{range}）；λ = 10 时，PSNR 变化 **{decibels_10} dB**，"
+              "准确率变化 **{points_10} 个百分点**（{range_10}）。噪声加遮挡，与单任务网络相比；"
               "n = {seeds}，括号内为 95 % 区间。",
     },
     "colorization": {

@@ -21,7 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,42 +30,25 @@ import datasets  # noqa: E402
 import download  # noqa: E402
 import NetSet  # noqa: E402
 import runs  # noqa: E402
-import training  # noqa: E402
 import upscale  # noqa: E402
-
-SETTINGS = {"num_epochs": 8, "steps_per_epoch": 4, "learning_rate": 3e-3, "schedule": "one_cycle", "ema_decay": 0.9}
-DATA = {"name": "random images", "fingerprint": "0"}
+from tests import test_training  # noqa: E402
 
 
-def train(folder: Path, num_epochs: int = 8, pause: float = 0.0, **options) -> runs.Run:
+def train(folder: Path, num_epochs: int = 8, pause: float = 0.0) -> runs.Run:
     """A small classifier on random images, the same bits whenever it is trained: on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        return _train(folder, num_epochs, pause, options)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _train(folder: Path, num_epochs: int, pause: float, options: dict) -> runs.Run:
-    chance = torch.Generator().manual_seed(5)
-    images, labels = torch.rand(64, 3, 32, 32, generator=chance), torch.randint(2, (64,), generator=chance)
-    torch.manual_seed(0)
-    model = NetSet.ClassifyNet(num_classes=2, num_channels=4, dropout=(0.1, 0.1))
-
-    def loss(model, batch):
-        return F.cross_entropy(model(batch["img"]), batch["label"]), {}
 
     def batches(generator):
-        for index in torch.randperm(64, generator=generator).split(16):
+        for batch in test_training.batches(generator):
             time.sleep(pause)
-            yield {"img": images[index], "label": labels[index]}
+            yield batch
 
-    def validate(model):
-        return {"loss": F.cross_entropy(training.predict(model, images), labels)}
-
-    settings = SETTINGS | {"num_epochs": num_epochs}
-    return training.fit(model, loss, batches, folder, settings, DATA, validate, "loss", "min", **options)
+    try:
+        settings = test_training.SETTINGS | {"num_epochs": num_epochs}
+        return test_training.fit(folder, settings=settings, batches=batches)[1]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def start_training(folder: Path, num_epochs: int = 8, pause: float = 0.0, max_file: int = 0) -> subprocess.Popen:

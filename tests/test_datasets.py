@@ -61,6 +61,7 @@ def test_a_random_batch_of_crops_keeps_its_bits():
     data = datasets.DIV2KDataset(None, 16, 2, images=[random_image(40, 56), random_image(33, 70, seed=1)])
     lr_img, hr_img = data.batch(16, torch.Generator().manual_seed(7))
     bits = hashlib.sha256(lr_img.numpy().tobytes() + hr_img.numpy().tobytes())
+    assert torch.equal(data.image(1), random_image(33, 70, seed=1))
     assert bits.hexdigest()[:16] == "43ad30bfa4838c34" and data.fingerprint == "9ea114fa218ef7ec"
 
 

@@ -140,7 +140,7 @@ one_nan = good.where(torch.arange(16) > 0, torch.nan)
         (good[0], good, {}, r"must be \(N, 3, H, W\) or \(N, 1, H, W\).*found \(3, 16, 16\).*img\[None\]"),
         (good[:, :1], good[:, :1], {"channel": "y"}, r"must be \(N, 3, H, W\) for channel 'y', found \(2, 1"),
         (good, (good * 255).byte(), {}, r"hr_img must be a floating-point tensor, found Tensor of torch.uint8. Divide"),
-        (good + 0.6, good, {}, r"sr_img must be finite and in \[0, 1\] \(to 0.001\), found 1.1 to 1.1"),
+        (good + 0.502, good, {}, r"sr_img must be finite and in \[0, 1\] \(to 0.001\), found 1.002 to 1.002"),
         (good, one_nan, {}, "hr_img must be finite.*found nan"),
         (good, good, {"border": 8}, "border must be .* leaves .* a side, found border 8 on 16x16"),
         (good, good, {"border": 1.5}, "border must be a whole number >= 0"),
@@ -251,11 +251,11 @@ def test_paired_interval_by_scipy():
 
 
 def test_calibration_by_hand():
-    confidence = torch.tensor([0.55, 0.65, 0.8, 0.9, 1.0])
+    confidence = torch.tensor([0.55, 0.65, 0.8, 0.9, 1.0], dtype=torch.float64)
     labels = torch.tensor([1, 0, 0, 0, 1])  # right: no, yes, yes, yes, no
     bins = metrics.calibration_bins(torch.stack([confidence, 1 - confidence], 1), labels)
     assert torch.cat([bins["low"], bins["high"][-1:]]).tolist() == pytest.approx([k / 15 for k in range(16)])
-    assert bins["count"].tolist() == [0] * 8 + [1, 1, 0, 0, 1, 1, 1]  # 0.8 in float32 lies a hair above the edge
+    assert bins["count"].tolist() == [0] * 8 + [1, 1, 0, 1, 0, 1, 1]  # 0.8 = 12 / 15 is an edge
     filled = bins["count"] > 0
     assert bins["confidence"][filled].tolist() == pytest.approx([0.55, 0.65, 0.8, 0.9, 1])
     assert bins["accuracy"][filled].tolist() == [0, 1, 1, 1, 0]

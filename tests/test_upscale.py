@@ -196,6 +196,7 @@ def test_measure_is_evaluate_image_by_image():
     niqe, methods = metrics.NIQE([hr_img]), upscale.baselines(2)
     scores = upscale.measure(methods, test_sets, ("literature", "reference"), niqe)
     assert len(scores) == 3 * (2 * 2 + 1) + 2  # two methods by two protocols, the truth, and RGB for DIV2K
+    assert scores.ssim[scores.method == "truth"].isna().all()
     assert set(scores.image) == {"Set5 img_0", "Set5 img_1", "DIV2K/valid img_0"}
     assert set(scores[scores.set == "DIV2K/valid"].protocol) == {"literature", "reference", "rgb"}
     shown = upscale.upscaled_images(methods, test_sets, ["Set5 img_1"])["Set5 img_1"]
@@ -231,6 +232,7 @@ def test_cached_scores_are_those_of_measure_and_are_computed_once(tmp_path):
     other = cached(niqe=metrics.NIQE([datasets.to_float(random_image(96, 96))]))
     assert other[other.method == "net"].equals(scores) and not calls
     for change in ({"weights": "v"}, {"protocols": ("rgb",)}, {"test_set": sr_test_set(random_image(40, 40))}):
+        cached()
         cached(**change)
         assert calls
 
