@@ -91,9 +91,8 @@ _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ssl.SSLErro
 def fetch(url: str, part: Path) -> None:
     """Fetches `url` into the file `part`, going on behind the bytes that are there where the server can."""
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0 (datasets.py)"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+    headers = {"User-Agent": "Mozilla/5.0 (datasets.py)"} | ({"Range": f"bytes={have}-"} if have else {})
+    request = urllib.request.Request(url, headers=headers)
     total = None
     try:
         with urllib.request.urlopen(request, timeout=10) as response:
@@ -155,8 +154,7 @@ def extract(archive: Path, inner: str, target: Path, max_bytes: float = 20e9) ->
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_members(members: list[tuple[str, int, bool]], max_bytes: float) -> None:
-    """`members`: (name, bytes, is a plain file or folder)."""
+def _check_members(members: list[tuple[str, int, bool]], max_bytes: float) -> None:  # (name, bytes, is plain)
     for name, _, plain in members:
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in name:
