@@ -465,14 +465,17 @@ def waterfall(rungs: Ladder, table: pd.DataFrame, language: str = "en", font: st
 def disagreements(rungs: Ladder, above: str, below: str, num: int, seed: int = 0) -> Tensor:
     """Indices of `num` test images on which two rungs disagree: first those that `above` alone classifies correctly,
     then those that `below` alone does, in the share in which they occur; of each, the ones with the surest predictions.
+    Where too few are found, further images follow.
     """
     right, wrong = (rungs.correct(rung, [seed])[0] for rung in (above, below))
     sure = rungs.test(above, seed)["probability"] + rungs.test(below, seed)["probability"]
     parts = [(right & ~wrong).nonzero()[:, 0], (wrong & ~right).nonzero()[:, 0]]
     share = round(num * len(parts[0]) / max(1, len(parts[0]) + len(parts[1])))
     share = min(max(share, 1), num - 1)
-    return torch.cat([part[sure[part].argsort(descending=True)[:count]]
-                      for part, count in zip(parts, (share, num - share), strict=True)])  # fmt: skip
+    chosen = torch.cat([part[sure[part].argsort(descending=True)[:count]]
+                        for part, count in zip(parts, (share, num - share), strict=True)])  # fmt: skip
+    rank = (sure + 3 * (right != wrong)).index_fill(0, chosen, -1)
+    return torch.cat([chosen, rank.argsort(descending=True)[: num - len(chosen)]])
 
 
 def predictions(rungs: Ladder, rung: str, index: Tensor, seed: int = 0) -> tuple[Tensor, list[str]]:

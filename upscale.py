@@ -286,7 +286,7 @@ def sr_data(begun: runs.Begun, augment: bool = True, div2k: bool = False) -> SRD
     valid_crops = datasets.centre_crops(valid_set, settings.valid_size)
     data = SRData(train_set.to(begun.device), valid_set, *valid_crops, test_sets)
     names = [f"{train_set.name} ({len(train_set)} images)", f"{valid_set.name} ({len(valid_set)} images)"]
-    print(f"Train: {names[0]} · validation: {names[1]} · test: {', '.join(data.tested_on)}")
+    print(f"Train: {names[0]} · validation: {names[1]}\nTest: {' · '.join(data.tested_on)}")
     return data
 
 

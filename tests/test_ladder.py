@@ -105,6 +105,7 @@ def test_disagreements_hold_gains_then_losses(trained, monkeypatch):
     fake = copy.copy(trained)
     fake.test = lambda rung, seed: {"probability": torch.tensor([0.1, 0.9, 0.5, 0.5, 0.4, 0.5])}
     assert ladder.disagreements(fake, "joint", "control", 4).tolist() == [1, 4, 0, 3]
+    assert ladder.disagreements(fake, "joint", "joint", 3).tolist() == [1, 2, 3]  # none: the surest
 
 
 def test_a_new_arm_is_one_entry(tmp_path, monkeypatch):
