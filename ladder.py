@@ -425,10 +425,8 @@ WORDS = {
            "columns": ["16×16 input", "control", "frozen", "clean"],
            "helps": "super-resolution helps: {count} test images",
            "harms": "super-resolution harms: {count} test images"},
-    "zh": {"title": "提升主要来自分类器的适应；超分辨率再加一个百分点",
-           "one": "先适应", "two": "先超分辨率", "degraded": "退化", "adapt": "+ 适应", "sr": "+ 超分辨率",
-           "joint": "+ 联合训练", "clean": "清晰图像", "headings": ("全程", "各组放大"), "accuracy": "测试准确率（%）",
-           "note": "{data}，{num:,} 张测试图像，{seeds} 个随机种子的均值。横线：测试图像上的 95 % 区间；小点：各种子。",
+    "zh": {"one": "先适应", "two": "先超分辨率", "degraded": "退化", "adapt": "+ 适应", "sr": "+ 超分辨率",
+           "joint": "+ 联合训练", "clean": "清晰图像", "accuracy": "测试准确率（%）",
            "hero": "分类器适应低分辨率图像之后，超分辨率再加一个百分点",
            "hero note": "{data}，{num:,} 张测试图像，{seeds} 个随机种子的均值；图像取自种子 {seed}。",
            "columns": ["16×16 输入", "对照组", "冻结组", "清晰图像"],
@@ -448,9 +446,9 @@ def waterfall_paths(table: pd.DataFrame, words: Mapping) -> tuple[dict, dict]:
     return paths, {"label": words["clean"], "value": percent["clean"]}
 
 
-def waterfall(rungs: Ladder, table: pd.DataFrame, language: str = "en", font: str | None = None) -> Figure:
+def waterfall(rungs: Ladder, table: pd.DataFrame) -> Figure:
     """The way from degraded to clean, step by step, and the fine-tuned arms enlarged beside it."""
-    words = WORDS[language]
+    words = WORDS["en"]
     paths, ceiling = waterfall_paths(table, words)
     arms = [
         {"label": plots.name_of(rung).lower(), "value": 100 * row.accuracy,
@@ -459,7 +457,7 @@ def waterfall(rungs: Ladder, table: pd.DataFrame, language: str = "en", font: st
         for rung, row in table.iterrows() if rung in ARMS
     ]  # fmt: skip
     note = words["note"].format(data=rungs.test_set.name, num=len(rungs.test_lr), seeds=len(rungs.settings.seeds))
-    return plots.ladder(paths, ceiling, arms, words["headings"], words["accuracy"], words["title"], note, font)
+    return plots.ladder(paths, ceiling, arms, words["headings"], words["accuracy"], words["title"], note)
 
 
 def disagreements(rungs: Ladder, above: str, below: str, num: int, seed: int = 0) -> Tensor:
@@ -502,7 +500,7 @@ def hero(rungs: Ladder, table: pd.DataFrame, language: str = "en", font: str | N
     for label, ahead, behind in (("helps", frozen, control), ("harms", control, frozen)):
         there = (ahead & ~behind).nonzero()[:, 0]
         sure = sum(rungs.test(rung)["probability"] for rung in ("frozen", "control")) * clean
-        index = there[sure[there].argmax()][None]
+        index = (sure + 3 * (ahead & ~behind)).argmax()[None]
         seen = {rung: predictions(rungs, rung, index) for rung in ("control", "frozen", "clean")}
         strips.append({
             "label": words[label].format(count=f"{len(there):,}"),

@@ -1,8 +1,7 @@
 """Run the notebooks without a browser, and look at them before they are committed.
 
-`execute` runs one as Jupyter would and writes it with its outputs; `run_cells` runs its code cells as plain
-Python, where Jupyter is missing or under torchrun; `check` lists what is wrong with a committed one; `report` makes
-HTML pages. The `show_` functions are for notebooks themselves.
+`execute` runs one as Jupyter would and writes it with its outputs; `run_cells` runs its code cells as plain Python,
+under torchrun as well; `check` lists what is wrong with a committed one; the `show_` functions are for notebooks.
 Settings go in after the one cell tagged `parameters`; a name that this cell does not assign is refused.
 """
 
@@ -19,7 +18,6 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -205,17 +203,6 @@ def show_source(*objects: Any) -> None:
     box = "font-family: monospace; line-height: 1.35; padding: 0.6em 0.8em"
     html = highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=box))
     display({"text/html": html, "text/plain": source}, raw=True)
-
-
-def report(paths: Sequence[str | Path], folder: str | Path) -> list[Path]:
-    """Executed notebooks as HTML pages in `folder`, each a single file to send and keep."""
-    from nbconvert import HTMLExporter
-
-    pages = [Path(folder) / f"{Path(path).stem}.html" for path in paths]
-    for path, page in zip(paths, pages, strict=True):
-        body, _ = HTMLExporter(embed_images=True).from_filename(str(path))
-        write_whole(page, lambda beside, body=body: beside.write_text(body, encoding="utf-8"))
-    return pages
 
 
 def check(path: str | Path) -> list[str]:

@@ -7,7 +7,6 @@
   study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
   test [PYTEST OPTION]   every check: ruff, then pytest; with --long first the faults of tests/faults.py in full
   bench [PART ...]       speed, beside the alternatives in one run: results/bench.json (twenty minutes)
-  report                 the notebooks as they were last run, as HTML pages: results/report/
   table                  write the figures of results/ into README.md, README.zh.md and docs/
   setup                  only make the environment, with what the checks need
 
@@ -188,14 +187,6 @@ def study(args: list[str]) -> int:
     return 0
 
 
-def report(args: list[str]) -> int:
-    from notebooks import report as write_pages
-
-    pages = write_pages([find_notebook(name) for name in args or NOTEBOOKS.values()], ROOT / "results" / "report")
-    print("\n".join(map(str, pages)))
-    return 0
-
-
 def bench(args: list[str]) -> int:
     return subprocess.run([sys.executable, str(ROOT / "tests" / "bench.py"), *args], cwd=ROOT).returncode
 
@@ -262,7 +253,7 @@ def usage(problem: str) -> int:
     return 2
 
 
-COMMANDS = {command.__name__: command for command in (quick, studies, train, study, test, bench, report, table, setup)}
+COMMANDS = {command.__name__: command for command in (quick, studies, train, study, test, bench, table, setup)}
 
 
 def main(argv: list[str]) -> int:

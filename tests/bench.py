@@ -17,14 +17,12 @@ import torch
 import torch.nn.functional as F
 import torchmetrics.functional.image as torchmetrics_image
 from PIL import Image
-from torchvision.transforms import v2
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import datasets  # noqa: E402
 import metrics  # noqa: E402
-import NetSet  # noqa: E402
 import runs  # noqa: E402
 import upscale  # noqa: E402
 
@@ -116,9 +114,8 @@ def plain_imresize(img: np.ndarray, scale: float) -> np.ndarray:
 
 def bench_imresize() -> list[dict]:
     rows = []
-    cases = (("one of 2040×1356, halved", photographs(1, 1356, 2040)), ("10,000 of 32×32, halved (Fuzz)",
-             photographs(10_000, 32, 32)))  # fmt: skip
-    for what, img in cases:
+    cases = {"one of 2040×1356, halved": (1, 1356, 2040), "10,000 of 32×32, halved (Fuzz)": (10_000, 32, 32)}
+    for what, img in ((what, photographs(*shape)) for what, shape in cases.items()):
         arrays, size = list(img.permute(0, 2, 3, 1).numpy()), [side // 2 for side in img.shape[2:]]
         few = arrays[:100]  # the port would take minutes for all: its time is scaled up
         ways = {
@@ -138,53 +135,6 @@ def bench_imresize() -> list[dict]:
     return rows
 
 
-class PlainImages(torch.utils.data.Dataset):
-    """The plain way to feed a classifier: PIL images, transformed one by one in a DataLoader."""
-
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor):
-        self.images = [Image.fromarray(img.permute(1, 2, 0).numpy()) for img in images]
-        self.labels = labels.tolist()
-        self.change = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(32, padding=4, padding_mode="reflect"),
-                                  v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.change(self.images[index]), self.labels[index]
-
-
-def bench_step(size: int = 128) -> list[dict]:
-    """A training step of ClassifyNet, data included: whole batches on tensors, against a DataLoader."""
-    images, labels = photographs(2_000, 32, 32), torch.randint(10, (2_000,), generator=GENERATOR)
-
-    def ours():
-        while True:
-            for index in datasets.sample(len(images), size, len(images) // size, GENERATOR):
-                img = datasets.to_float(datasets.augment(images[index], generator=GENERATOR))
-                yield img.contiguous(memory_format=torch.channels_last), labels[index]
-
-    def plain():
-        loader = torch.utils.data.DataLoader(PlainImages(images, labels), size, shuffle=True, drop_last=True)
-        while True:
-            yield from loader
-
-    def step(batches, memory_format):
-        model = NetSet.ClassifyNet().to(memory_format=memory_format)
-        optimizer = torch.optim.Adam(model.parameters(), 1e-4)
-
-        def take():
-            img, label = next(batches)
-            optimizer.zero_grad()
-            F.cross_entropy(model(img), label).backward()
-            optimizer.step()
-
-        return take
-
-    ways = {"ours": step(ours(), torch.channels_last), "the plain way": step(plain(), torch.contiguous_format)}
-    return [row("training step, ClassifyNet, data included", race(ways), 1.0)]
-
-
 def bench_upscale() -> list[dict]:
     rows = []
     for name, side in (("srnet_x2", (800, 1200)), ("resshuffle_x4", (400, 600))):
@@ -195,7 +145,7 @@ def bench_upscale() -> list[dict]:
     return rows
 
 
-PARTS = {"imresize": bench_imresize, "metrics": bench_metrics, "step": bench_step, "upscale": bench_upscale}
+PARTS = {"imresize": bench_imresize, "metrics": bench_metrics, "upscale": bench_upscale}
 
 
 def main(names: list[str], path: Path = ROOT / "results" / "bench.json") -> int:

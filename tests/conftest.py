@@ -23,9 +23,7 @@ def real_data() -> Callable[[str], Path]:
     def folder(name: str = "") -> Path:
         path = ROOT / "DS" / name
         if not any(p.name != "README.md" for p in path.glob("*")):
-            pytest.skip(
-                f"needs real data in DS/{name}; DS/README.md and `python datasets.py` say how to get it"
-            )
+            pytest.skip(f"needs real data in DS/{name}; DS/README.md and `python datasets.py` say how to get it")
         return path
 
     return folder

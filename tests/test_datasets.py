@@ -263,13 +263,6 @@ def test_centre_crops_are_the_middle_of_both_sizes():
         datasets.centre_crops(test_set, 42)
 
 
-def test_split_is_fixed_and_disjoint():
-    train_idx, val_idx = datasets.split_indices(100, 10)
-    assert len(val_idx) == 10 and sorted([*train_idx.tolist(), *val_idx.tolist()]) == list(range(100))
-    assert val_idx.tolist() == [19, 37, 44, 53, 69, 71, 90, 91, 93, 95]  # that of the runs in results/
-    assert not torch.equal(val_idx, datasets.split_indices(100, 10, seed=1)[1])
-
-
 @pytest.mark.parametrize(("part", "find"), [("train", datasets.find_sr_train), ("valid", datasets.find_sr_valid)])
 def test_photographs_are_taken_where_they_come_first(tmp_path, part, find):
     assert find(tmp_path).name == "photographs inside scikit-image"
@@ -316,14 +309,6 @@ def test_vgg_is_found_beside_the_data_or_where_torchvision_keeps_it(tmp_path, mo
         (tmp_path / place).touch()
         assert datasets.find_vgg("vgg19", tmp_path) == tmp_path / place
     assert datasets.find_vgg("vgg16", tmp_path) is None
-
-
-def test_embedded_photographs_need_no_network(monkeypatch, tmp_path):
-    monkeypatch.setattr("socket.socket.connect", lambda *a: (_ for _ in ()).throw(AssertionError("network")))
-    names = {part: datasets.embedded_photographs(part)[1] for part in ("train", "valid", "test")}
-    assert len(set().union(*names.values())) == sum(len(n) for n in names.values()) == 12  # split by image
-    (test,) = datasets.find_sr_test(tmp_path, 4)
-    assert test.names == names["test"] == ["chelsea", "coffee"] and test[0][1].shape == (3, 300, 448)
 
 
 def test_test_sets_that_are_there_and_how_to_get_the_others(tmp_path):

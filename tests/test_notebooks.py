@@ -161,7 +161,7 @@ def test_a_run_of_another_notebook_is_read_or_trained_where_it_is_missing(tmp_pa
         assert ("its training cells run here" in capsys.readouterr().out) is trains
 
 
-# --- check, report ----------------------------------------------------------------------------------------------
+# --- check ------------------------------------------------------------------------------------------------------
 
 FIGURE = new_output("display_data", data={"image/png": "iVBORw0KGgo="})
 
@@ -182,13 +182,11 @@ def widget():
     return new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}})
 
 
-def test_check_finds_nothing_in_a_clean_notebook_and_a_report_holds_its_figure(tmp_path):
+def test_check_finds_nothing_in_a_clean_notebook(tmp_path):
     cells = clean_cells()
     cells[2].outputs.append(stream("see https://host/home/x and ../root/x, results/tmp/x\n"))
     path = write(tmp_path / "a.ipynb", *cells)
     assert check(path) == []
-    pages = notebooks.report([path], tmp_path / "report")
-    assert pages == [tmp_path / "report" / "a.html"] and "data:image/png;base64" in pages[0].read_text()
     cells[2].outputs.append(stream(f"read {tmp_path}/DS"))  # the folder that the notebook lies in
     assert check(write(tmp_path / "a.ipynb", *cells)) == [f"names a folder of one machine: {tmp_path}"]
 

@@ -72,14 +72,6 @@ def test_methods_drawn_together_can_be_told_apart(sight, together):
         assert deltaE_ciede2000(one, other) > (15 if sight == "usual" else 6), (a, b)
 
 
-def test_text_in_a_cell_is_readable():
-    """At least 4 : 1 between the text and its cell (WCAG 2)."""
-    for palette, shade in itertools.product((plots.REDS, plots.BLUES, plots.DIVERGING), np.linspace(0, 1, 51)):
-        fill = palette(shade)[:3]
-        low, high = sorted(linear(to_rgb(tone)) @ [0.2126, 0.7152, 0.0722] for tone in (fill, plots._on(fill)))
-        assert (high + 0.05) / (low + 0.05) > 4
-
-
 @pytest.fixture
 def notebook(monkeypatch):
     """A kernel that keeps what is displayed."""

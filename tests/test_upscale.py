@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -260,14 +259,6 @@ def test_data_validation_and_means_of_the_notebooks(tmp_path, capsys):
         of_set = scores[(scores.set == "Set14") & (scores.method == "srnet")]
         assert len(of_set) == 2 and row["psnr_db"] == round(of_set.psnr_db.mean(), 4)
         model.to_rgb.weight.data.zero_()  # seen if it were measured again
-
-
-def test_a_mean_without_value_is_none():
-    row = {"protocol": "literature", "set": "a"}
-    scores = pd.DataFrame([row | {"method": "bicubic", "psnr_db": 30.0, "ssim": 0.9, "niqe": 5.00004},
-                           row | {"method": "truth", "psnr_db": math.nan, "ssim": 1.0, "niqe": 4.0}])  # fmt: skip
-    bicubic, truth = upscale.means(scores)
-    assert truth["psnr_db"] is None and (bicubic["psnr_db"], bicubic["niqe"]) == (30.0, 5.0)
 
 
 def test_test_sets_print_a_dash_and_name_those_that_are_missing(tmp_path, capsys, monkeypatch):
