@@ -21,8 +21,8 @@ SMALL = {"num_epochs": 2, "steps_per_epoch": 3, "num_channels": 8}
 # ends on CPUs without AVX-512 (torch 2.14)
 SMOKE_CHANGES: dict[str, dict] = {
     "task1": SMALL | {"num_blocks": 1, "batch_size": 2, "crop_size": 32, "num_channels": 64},
-    "task2": SMALL,
-    "multi": {"batch_size": 8, "num_test": 100, "num_unseen": 20, "adapt_epochs": 2, "adapt_steps": 2,
+    "task2": SMALL | {"steps_per_epoch": 40},  # enough to learn something, so that the rungs differ
+    "multi": {"batch_size": 8, "num_test": 100, "num_unseen": 20, "adapt_epochs": 2, "adapt_steps": 20,
               "adapt_images": 200, "steps_per_epoch": 1, "arms": ["control", "capacity", "frozen", "joint"]},
     "srgan_x4": SMALL | {"num_blocks": 1},
     "resshuffle_x4": SMALL | {"num_blocks": 1},
