@@ -499,11 +499,12 @@ def hero(rungs: Ladder, table: pd.DataFrame, language: str = "en", font: str | N
     frozen, control, clean = (rungs.correct(rung, [0])[0] for rung in ("frozen", "control", "clean"))
     for label, ahead, behind in (("helps", frozen, control), ("harms", control, frozen)):
         there = (ahead & ~behind).nonzero()[:, 0]
+        there = there if len(there) else torch.arange(len(clean))  # a short run's arms may all agree
         sure = sum(rungs.test(rung)["probability"] for rung in ("frozen", "control")) * clean
         index = (sure + 3 * (ahead & ~behind)).argmax()[None]
         seen = {rung: predictions(rungs, rung, index) for rung in ("control", "frozen", "clean")}
         strips.append({
-            "label": words[label].format(count=f"{len(there):,}"),
+            "label": words[label].format(count=f"{(ahead & ~behind).sum():,}"),
             "images": [rungs.test_lr[index][0], *(img[0] for img, _ in seen.values())],
             "captions": ["", *(captions[0] for _, captions in seen.values())],
         })  # fmt: skip

@@ -547,7 +547,7 @@ def ladder(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, arms: Seque
 
 def _waterfall(ax, paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xlabel: str) -> None:
     low, high, labels = min(steps[0]["value"] for steps in paths.values()), ceiling["value"], []
-    span = high - low
+    span = high - low or 1.0
     ax.set_xlim(low - 0.05 * span, high + 0.03 * span)
     ax.axvline(high, color=INK, ls=DASHED, lw=1.2)
     ax.annotate(f"{ceiling['label']} {high:.1f}", (high, 1), (0, 4), ax.get_xaxis_transform(), "offset points",
