@@ -260,6 +260,8 @@ class Ladder:
     def train(self) -> None:
         """Every run that the settings ask for: arms and seeds, other weights, shorter adaptations."""
         s = self.settings
+        if unknown := sorted(set(s.arms) - set(ARMS)):
+            raise ValueError(f"there is no arm {', '.join(unknown)}; there are {', '.join(ARMS)}.")
         self.runs = {(name, seed): self.fine_tune(name, seed) for seed in s.seeds for name in s.arms}
         self.sweep = {value: self.fine_tune("joint", s.seeds[0], value) for value in s.sweep}
         for seed in s.seeds:

@@ -122,6 +122,11 @@ def test_validation_images_must_be_task_2s(tmp_path):
         build(tmp_path, num_valid=20)
 
 
+def test_an_unknown_arm_is_named(tmp_path):
+    with pytest.raises(ValueError, match="there is no arm jiont; there are control"):
+        build(tmp_path, arms=["jiont"]).train()
+
+
 def test_everything_is_recorded(trained):
     trained.record()
     info = runs.read_info(trained.folder)
