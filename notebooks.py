@@ -194,12 +194,16 @@ def show_source(*objects: Any) -> None:
     import inspect
     import textwrap
 
+    from plots import in_notebook
+
+    source = "\n\n".join(textwrap.dedent(inspect.getsource(thing)).rstrip() for thing in objects)
+    if not in_notebook():
+        return print(source)
     from IPython.display import display
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-    source = "\n\n".join(textwrap.dedent(inspect.getsource(thing)).rstrip() for thing in objects)
     box = "font-family: monospace; line-height: 1.35; padding: 0.6em 0.8em"
     html = highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=box))
     display({"text/html": html, "text/plain": source}, raw=True)

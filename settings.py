@@ -18,7 +18,7 @@ NOTEBOOKS = {
 # Settings that say which runs there are and how they are tested. No training reads them, so they may change freely.
 NOT_TRAINED = {"num_test", "num_unseen", "sweep", "arms", "seeds", "adapt_lengths"}
 LADDER_ARMS = ["control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss"]
-JOINT_ARMS = ["classify", "restore", "joint", "joint_10"]
+JOINT_ARMS = ["classify", "restore", "joint", "joint_10", "separate"]
 
 SUPER_RESOLUTION = {  # what the three networks share; each table below replaces some rows
     "scale_factor": (4, 4, 4, "HR side / LR side"),
@@ -128,39 +128,41 @@ TABLES = {
     },
     "srresnet_x4": SUPER_RESOLUTION,
     "srgan_x4": SUPER_RESOLUTION | {
-        "pixel_weight": (1.0, 0.1, 0.0, "of the squared difference of pixels"),
+        "pixel_weight": (1.0, 1.0, 0.0, "of the squared difference of pixels"),
         "feature_weight": (3e-3, 1e-2, 6e-3, "of the squared difference of features"),
         "vgg_layer": ([5, 4], [3, 4], [5, 4], "i, j: VGG19's j-th convolution before the i-th pooling"),
         "classifier_layer": ([2, 2], [2, 2], [2, 2], "the same of ClassifyNet, where VGG19 is not here"),
         "calibrate": (True, True, False, "features are divided by their root mean square"),
         "adversarial_weight": (1e-3, 1e-3, 1e-3, ""),
+        "discriminator_epochs": (0, 1, 0, "at first, in which the discriminator alone learns"),
         "learning_rate": (1e-4, 1e-4, 1e-4, "of both networks"),
-        "schedule": ("constant", "constant", "step", "of the learning rate"),
+        "schedule": ("constant", "one_cycle", "step", "of the learning rate"),
+        "final_rate": (0.0, 0.1, 0.0, "share of the peak at which one_cycle ends"),
         "step_epochs": (0, 0, 10, "epochs between two steps of the rate"),
         "gamma": (1.0, 1.0, 0.1, "factor on the rate at each step"),
-        "num_epochs": (3, 6, 20, ""),
-        "steps_per_epoch": (25, 300, 10_000, ""),
+        "num_epochs": (3, 8, 20, ""),
+        "steps_per_epoch": (25, 1_000, 10_000, ""),
     },
     "joint_restoration": {
         "num_valid": (500, 5_000, 5_000, "images held back to choose the epoch"),
         "num_test": (1_000, 10_000, 10_000, "test images"),
-        "batch_size": (50, 100, 128, "images a step"),
+        "batch_size": (50, 128, 128, "images a step"),
         "sigma": (0.1, 0.1, 0.1, "standard deviation of the noise, images in [0, 1]"),
         "mask_size": (8, 8, 8, "side of the black square, pixels"),
         "shift": (2, 4, 4, "largest random shift, pixels"),
-        "num_channels": (8, 16, 64, "width of ResNet-18's first stage; 64 is usual"),
+        "num_channels": (8, 32, 64, "width of ResNet-18's first stage; 64 is usual"),
         "lambda_restore": (0.1, 0.1, 0.1, "weight of L1 beside the cross-entropy"),
         "optimizer": ("adam", "muon", "adam", "adam, adamw, muon or sgd"),
         "learning_rate": (4e-3, 3e-2, 1e-4, "peak"),
         "adam_factor": (1.0, 0.1, 1.0, "Muon's Adam part learns at this share of the rate"),
         "schedule": ("one_cycle", "one_cycle", "constant", "of the learning rate"),
-        "ema_decay": (0.95, 0.98, 0.0, "of the averaged weights that are kept; 0: off"),
+        "ema_decay": (0.95, 0.995, 0.0, "of the averaged weights that are kept; 0: off"),
         "mixed_precision": (False, True, False, "bfloat16 where the device computes it"),
         "save_fp16": (False, True, False, "weights are stored in float16"),
-        "num_epochs": (2, 8, 100, ""),
-        "steps_per_epoch": (50, 175, 351, ""),
-        "arms": (JOINT_ARMS, JOINT_ARMS, [*JOINT_ARMS, "separate"], "the networks that are compared"),
-        "seeds": ([0], [0, 1], [0], "random seeds; separate is trained with the first one alone"),
+        "num_epochs": (2, 9, 100, ""),
+        "steps_per_epoch": (50, 351, 351, ""),
+        "arms": (JOINT_ARMS[:4], JOINT_ARMS, JOINT_ARMS, "the networks that are compared"),
+        "seeds": ([0], [0, 1, 2], [0], "random seeds; separate is trained with the first one alone"),
     },
     "colorization": {
         "num_images": (4_000, None, None, "of the training set; None: all"),

@@ -291,14 +291,24 @@ def sr_data(begun: runs.Begun, augment: bool = True, div2k: bool = False) -> SRD
 
 
 def sr_validate(
-    valid_lr: Tensor, valid_hr: Tensor, scale_factor: int, niqe: metrics.NIQE | None = None
+    valid_lr: Tensor, valid_hr: Tensor, scale_factor: int, niqe: metrics.NIQE | None = None,
+    features: nn.Module | None = None,
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """The `validate` of `training.fit`: mean PSNR on luma, and NIQE of all crops together where `niqe` is given."""
+    """The `validate` of `training.fit`: mean PSNR on luma. With `niqe` and `features` also NIQE of all crops together,
+    the root mean square distance of their features, and `mix`, the product of the two: speckle lowers NIQE and raises
+    the distance, blur does the reverse.
+    """
 
     def validate(model: nn.Module) -> dict[str, float]:
         sr_img = training.predict(model, valid_lr, batch_size=8)
-        psnr_db = metrics.evaluate(sr_img, valid_hr, "literature", scale_factor)["psnr_db"].mean().item()
-        return {"psnr_db": psnr_db} | ({"niqe": niqe.score(metrics.quantize(sr_img))} if niqe else {})
+        scores = {"psnr_db": metrics.evaluate(sr_img, valid_hr, "literature", scale_factor)["psnr_db"].mean().item()}
+        if niqe and features:
+            sr_img = metrics.quantize(sr_img)
+            pairs = zip(sr_img.split(8), valid_hr.split(8), strict=True)
+            squares = [(training.predict(features, a) - training.predict(features, b)).square().mean() for a, b in pairs]
+            scores |= {"niqe": niqe.score(sr_img), "distance": torch.stack(squares).mean().sqrt().item()}
+            scores["mix"] = scores["niqe"] * scores["distance"]
+        return scores
 
     return validate
 
