@@ -24,7 +24,7 @@ import drawn
 from download import ARCHIVES, DATA_ROOT, download
 
 # isort: off
-from images import Fuzz, GaussianNoise, Occlusion, augment, blur, degradations, grey, jpeg  # noqa: F401
+from images import Damage, Fuzz, GaussianNoise, Occlusion, augment, blur, degradations, grey, jpeg  # noqa: F401
 from images import announced_sides, draw_integers, imresize, list_images, read_image, to_float, to_uint8, whole_scale  # noqa: F401
 # isort: on
 

@@ -171,6 +171,26 @@ class Occlusion(nn.Module):
         return batch.masked_fill(_squares(batch, self.size, generator), 0).reshape(img.shape)
 
 
+class Damage(nn.Module):
+    """Noise, a mask, or both. (img (N, 3, H, W), kind) -> the damaged images, and 0 in their mask, 1 elsewhere.
+    Without a generator the damage is always the same.
+    """
+
+    kinds = ("noise", "mask", "both")
+
+    def __init__(self, sigma: float = 0.1, mask_size: int = 8):
+        super().__init__()
+        self.add_noise, self.cut_mask = GaussianNoise(sigma), Occlusion(mask_size)
+
+    def forward(self, img: Tensor, kind: str, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        generator, visible = generator or torch.Generator().manual_seed(0), torch.ones_like(img)
+        if kind in ("noise", "both"):
+            img = self.add_noise(img, generator)
+        if kind in ("mask", "both"):
+            visible = self.cut_mask(visible, generator)
+        return img * visible, visible
+
+
 def _squares(batch: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
     """True in one random square of `size` per image: (N, C, H, W) -> bool (N, 1, H, W) on the same device."""
     num, _, *sides = batch.shape

@@ -197,6 +197,10 @@ class Settings(dict):
         except KeyError:
             raise AttributeError(f"no setting is called {name}; there are {', '.join(self)}.") from None
 
+    def trained(self, **changes) -> dict:
+        """Those that training reads, with `changes`: what a run of `training.fit` is told and compared by."""
+        return {name: value for name, value in self.items() if name not in NOT_TRAINED} | changes
+
 
 def choose(task: str, profile: str, changes: Mapping | None = None) -> Settings:
     """A task's settings in a profile. `changes` replaces single values.

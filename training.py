@@ -42,6 +42,7 @@ def fit(
     mode: str = "max",
     restart_on_change: bool = False,
     report: Callable[[nn.Module, pd.DataFrame], None] | None = None,
+    load: bool = True,
 ) -> Run:
     """Train `model` in place and leave it with the weights of its best epoch; return the run.
 
@@ -59,10 +60,13 @@ def fit(
     monitor, mode  the score, and "max" or "min", by which an epoch's weights are kept.
     restart_on_change  a folder that holds a run with other settings or data: begin again (True) or raise (False).
     report    report(model, history): called after each epoch by the first process.
+    load      False: a finished run is returned as it is, even where its weights are not here; `Run.load` reads them.
 
     Raises FloatingPointError when the loss is not finite, or validation gives no number for `monitor`; the last good
     checkpoint stays.
     """
+    if not load and (run := runs.find_run(folder, settings, data, restart_on_change)):
+        return run
     model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, make_schedule(settings))

@@ -305,8 +305,8 @@ def sr_validate(
         if niqe and features:
             sr_img = metrics.quantize(sr_img)
             pairs = zip(sr_img.split(8), valid_hr.split(8), strict=True)
-            squares = [(training.predict(features, a) - training.predict(features, b)).square().mean() for a, b in pairs]
-            scores |= {"niqe": niqe.score(sr_img), "distance": torch.stack(squares).mean().sqrt().item()}
+            errors = [F.mse_loss(training.predict(features, sr), training.predict(features, hr)) for sr, hr in pairs]
+            scores |= {"niqe": niqe.score(sr_img), "distance": torch.stack(errors).mean().sqrt().item()}
             scores["mix"] = scores["niqe"] * scores["distance"]
         return scores
 
