@@ -209,6 +209,28 @@ def show_source(*objects: Any) -> None:
     display({"text/html": html, "text/plain": source}, raw=True)
 
 
+def report(model: Any, history: Any, folder: Path, img: Any, truth: Any, every: int, last: int) -> None:
+    """Every so many epochs and after the last, in `folder`: comparison/, loss/ and metrics/ (figures), param/ (the
+    weights), shown/ (the model's outputs for `img`) and output.log, as the document on colorization lists them.
+    """
+    import plots
+    import runs
+    from datasets import to_uint8
+    from training import predict
+
+    epoch, name = len(history), f"epoch{len(history):02d}"
+    if epoch % every and epoch != last:
+        return
+    output = predict(model, img)
+    figures = {"comparison": plots.panel({"input": img, "output": output, "truth": truth}),
+               "loss": plots.curves(history, ["loss", "mse"]), "metrics": plots.curves(history, ["psnr_db", "ssim"])}
+    for kind, fig in figures.items():
+        plots.show(fig, name, folder / kind, photo=kind == "comparison", quiet=True)
+    runs.save_tensors(folder / "param" / f"{name}.pth", model.state_dict())
+    runs.save_tensors(folder / "shown" / f"{name}.pth", to_uint8(output))
+    (folder / "output.log").write_text(history.round(5).to_string(index=False) + "\n", encoding="utf-8")
+
+
 def check(path: str | Path) -> list[str]:
     """What a committed notebook must not be, one sentence a finding; an empty list when all is well."""
     path = Path(path).resolve()

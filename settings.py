@@ -16,7 +16,7 @@ NOTEBOOKS = {
     "joint_restoration": "study_joint_restoration.ipynb", "colorization": "study_colorization.ipynb",
 }  # fmt: skip
 # Settings that say which runs there are and how they are tested. No training reads them, so they may change freely.
-NOT_TRAINED = {"num_test", "num_unseen", "sweep", "arms", "seeds", "adapt_lengths"}
+NOT_TRAINED = {"num_test", "num_unseen", "sweep", "arms", "seeds", "adapt_lengths", "our_learning_rate"}
 LADDER_ARMS = ["control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss"]
 JOINT_ARMS = ["classify", "restore", "joint", "joint_10", "separate"]
 
