@@ -213,7 +213,8 @@ def find_run(
 
     Compared are the settings that training reads, and the weights it started from (data["pretrained"]); the training
     data are not, so that shipped weights are shown wherever their test images are. A difference raises ValueError, or
-    clears the old run away where restart_on_change (then other data count as well).
+    clears the old run away where restart_on_change (then other data count as well). More epochs than a finished run had
+    go on from its end (None), unless the schedule has ended there or the checkpoint is gone.
     """
     folder = Path(folder)
     stored = read_info(folder)
@@ -223,6 +224,10 @@ def find_run(
     wanted, found = plain(data), stored["data"]
     if found.get("pretrained") != wanted.get("pretrained"):
         changed.append(f"pretrained {found.get('pretrained')} -> {wanted.get('pretrained')}")
+    if len(changed) == 1 and found == wanted and goes_on(stored["settings"], settings):
+        if (folder / "checkpoint.pth").exists():
+            return None
+        changed[0] += ": to go on it would need its checkpoint.pth, which is not here"
     if restart_on_change and (changed or found != wanted):
         print(f"{folder} held a run with other {'settings' if changed else 'data'}; training afresh.")
         if process_rank() == 0:
@@ -236,6 +241,13 @@ def find_run(
             f"Set them back, name another results_root, or delete that folder to train afresh."
         )
     return read_run(folder)
+
+
+def goes_on(stored: Mapping, settings: Mapping) -> bool:
+    """Whether these settings only ask for more epochs, of a schedule that does not depend on their number."""
+    fixed = settings.get("schedule", "constant") != "one_cycle"
+    more = settings.get("num_epochs", 0) > stored.get("num_epochs", 0)
+    return fixed and more and len(_changes(stored, settings)) == 1
 
 
 def _changes(stored: Mapping, settings: Mapping) -> list[str]:

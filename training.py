@@ -2,7 +2,8 @@
 
 A task is a function `loss(model, batch) -> (total, {"name": value})`; `fit` knows no task. `fit` called again on an
 unfinished folder goes on after the last whole epoch, on a CPU to the very weights that an uninterrupted run gives; on a
-finished one it returns at once. Under torchrun every process draws the same batch and takes its share.
+finished one it returns at once, or goes on where more epochs are asked for and the schedule allows it. Under torchrun
+every process draws the same batch and takes its share.
 """
 import contextlib
 import hashlib
@@ -214,6 +215,9 @@ class RunInProgress:
         if found and found.has_weights:
             self.finished = found
             return
+        if found and process_rank() == 0:  # finished, and its weights were taken away: from the beginning
+            (self.folder / "checkpoint.pth").unlink(missing_ok=True)
+        _barrier()
         if (self.folder / "checkpoint.pth").exists():
             self._resume()
         runs.write_info(self.folder, self.info)
@@ -281,7 +285,7 @@ class RunInProgress:
                 "history": runs.text_checksum(self.folder / "history.csv"),
             }  # fmt: skip
             runs.write_info(self.folder, self.info)
-            if process_rank() == 0:
+            if process_rank() == 0 and self.settings.get("schedule") == "one_cycle":  # else more epochs may follow
                 (self.folder / "checkpoint.pth").unlink(missing_ok=True)
             _barrier()
             self.finished = Run(self.folder, runs.plain(self.info), history)
@@ -332,7 +336,8 @@ class RunInProgress:
         """Restore the state after the last whole epoch."""
         saved = runs.read_tensors(self.folder / "checkpoint.pth")
         begun = saved["info"]
-        if runs._changes(begun["settings"], self.settings) or begun["data"] != self.identity["data"]:
+        other = runs._changes(begun["settings"], self.settings) and not runs.goes_on(begun["settings"], self.settings)
+        if other or begun["data"] != self.identity["data"]:
             raise ValueError(
                 f"{self.folder} holds an unfinished run with other settings or data. "
                 f"Set them back to go on, or delete that folder to train afresh."

@@ -118,6 +118,22 @@ def test_a_finished_run_returns_at_once_whatever_it_would_train_on(tmp_path):
     assert (tmp_path / "model.pth").exists()
 
 
+@pytest.mark.parametrize("schedule", [{"schedule": "constant"}, {"schedule": "step", "step_epochs": 3, "gamma": 0.5}])
+def test_more_epochs_go_on_from_the_end_of_a_finished_run(tmp_path, schedule):
+    settings = SETTINGS | schedule
+    whole, _ = fit(tmp_path / "whole", settings=settings)
+    fit(tmp_path / "run", settings=settings | {"num_epochs": 2})
+    longer, run = fit(tmp_path / "run", settings=settings, batches=interrupted(batches, 3, 0))  # two are left
+    assert same(longer, whole) and len(run.history) == 4 and run.info["settings"]["num_epochs"] == 4
+    (tmp_path / "run" / "checkpoint.pth").unlink()
+    with pytest.raises(ValueError, match=r"num_epochs 4 -> 5: to go on it would need its checkpoint\.pth"):
+        fit(tmp_path / "run", settings=settings | {"num_epochs": 5})
+    with pytest.raises(ValueError, match="num_epochs 4 -> 2"):
+        fit(tmp_path / "whole", settings=settings | {"num_epochs": 2})
+    (tmp_path / "whole" / "model.pth").unlink()
+    assert same(fit(tmp_path / "whole", settings=settings)[0], whole)
+
+
 def test_a_run_resumed_in_another_precision_names_both(tmp_path, monkeypatch):
     settings = SETTINGS | {"mixed_precision": True}
     for computes_bfloat16 in (False, True):  # an epoch each
