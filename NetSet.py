@@ -7,7 +7,7 @@ the papers that each class names; initial weights differ (`init_weights`, `init_
 import copy
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -165,35 +165,28 @@ def init_as_bicubic(sr: SRNet) -> None:
     steps = slopes.diff(prepend=torch.zeros(1))  # the change of slope at each threshold
     num_copies = 3 * len(thresholds)
 
-    def pass_through(conv: nn.Conv2d) -> None:
-        """The first channels are only copied; the others keep random weights."""
-        conv.weight[:num_copies] = 0
-        for channel in range(num_copies):
-            conv.weight[channel, channel, 1, 1] = 1
-
-    sr.encoder.conv.weight[:num_copies] = 0
-    for k, threshold in enumerate(thresholds):
-        for colour in range(3):
-            sr.encoder.conv.weight[3 * k + colour, colour, 1, 1] = 1
-            sr.encoder.conv.bias[3 * k + colour] = -threshold
+    # dirac_ lets a channel of the output copy one of the input
+    nn.init.dirac_(sr.encoder.conv.weight[:num_copies], groups=len(thresholds))  # each group copies the three colours
+    sr.encoder.conv.bias[:num_copies] = -thresholds.repeat_interleave(3)
     sr.encoder.conv.weight[num_copies:] *= 0.1  # small, so that the first steps do not disturb the copy
     for conv in (sr.widen, sr.narrow):
-        pass_through(conv)
+        nn.init.dirac_(conv.weight[:num_copies])
     for block in sr.blocks:
         nn.init.zeros_(block.conv2.weight)
-
-    kernels = _interpolation_kernels(sr.scale_factor)  # (s*s, 3, 3)
-    subpixels = len(kernels)
-    sr.upsample.conv.weight[: num_copies * subpixels] = 0
-    for channel in range(num_copies):
-        sr.upsample.conv.weight[channel * subpixels : (channel + 1) * subpixels, channel] = kernels
-
+    _interpolate(sr.upsample.conv, num_copies, sr.scale_factor)
     sr.to_rgb.weight *= 0.01  # noise until the random channels have learnt
     sr.to_rgb.weight[:, :num_copies] = 0
-    for k, step in enumerate(steps):
-        for colour in range(3):
-            sr.to_rgb.weight[colour, 3 * k + colour, 1, 1] = step
+    for k, step in enumerate(steps.tolist()):
+        sr.to_rgb.weight[:, 3 * k : 3 * k + 3, 1, 1].fill_diagonal_(step)
     sr.to_rgb.bias[:] = heights[0]
+
+
+def _interpolate(conv: nn.Conv2d, num_channels: int, scale_factor: int) -> None:
+    """Let an upsampler's convolution interpolate each of its first channels; the others keep random weights."""
+    kernels = _interpolation_kernels(scale_factor)
+    conv.weight[: num_channels * len(kernels)] = 0
+    for channel in range(num_channels):
+        conv.weight[channel * len(kernels) : (channel + 1) * len(kernels), channel] = kernels
 
 
 def _interpolation_kernels(scale_factor: int) -> Tensor:
@@ -298,11 +291,8 @@ def init_skip_as_bicubic(net: SRResNetBase, stages: list[int]) -> None:
     """
     for conv, factor in ((net.head[0], 0.1), (net.to_rgb, 0.01)):
         conv.weight *= factor
-    net.head[0].weight[:3] = 0
-    net.to_rgb.weight[:, :3] = 0
-    for colour in range(3):
-        net.head[0].weight[colour, colour, 4, 4] = 1
-        net.to_rgb.weight[colour, colour, 4, 4] = 1
+    nn.init.dirac_(net.head[0].weight[:3])
+    nn.init.dirac_(net.to_rgb.weight[:, :3])
     for block in net.blocks:
         last = block.body[4] if net.batch_norm else block.body[3]
         nn.init.zeros_(last.weight)
@@ -312,10 +302,7 @@ def init_skip_as_bicubic(net: SRResNetBase, stages: list[int]) -> None:
     else:
         net.middle[0].weight[:3] = 0
     for stage, scale_factor in zip(net.upsample, stages, strict=True):
-        kernels, weight = _interpolation_kernels(scale_factor), stage[0].conv.weight
-        weight[: 3 * len(kernels)] = 0
-        for colour in range(3):
-            weight[colour * len(kernels) : (colour + 1) * len(kernels), colour] = kernels
+        _interpolate(stage[0].conv, 3, scale_factor)
 
 
 class Discriminator(nn.Module):
@@ -675,19 +662,13 @@ class BicubicUpsampler(nn.Module):
         return upsampled.clamp(0, 1)
 
 
-def count_parameters(model: nn.Module, trainable_only: bool = False) -> int:
-    """Number of scalar weights, all of them or only those that training changes."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
+def count_parameters(model: nn.Module) -> int:
+    """Number of scalar weights."""
+    return sum(p.numel() for p in model.parameters())
 
 
-def count_operations(loss: Callable[[], Tensor], backward: bool = True) -> int:
-    """Operations of one training step whose loss is `loss()`: forward, and backward through what is trained.
-
-    backward: False counts the way forward alone. Two for each multiply-add of convolutions and matrix products, by
-    torch's counter. Leaves gradients behind.
-    """
+def count_operations(model: nn.Module, img: Tensor) -> int:
+    """Operations of the forward pass, by torch's counter: two for each multiply-add of convolutions and products."""
     with FlopCounterMode(display=False) as counter:
-        total = loss()
-        if backward:
-            total.backward()
+        model(img)
     return counter.get_total_flops()

@@ -361,7 +361,7 @@ class Ladder:
                 "accuracy": each.mean().item(), "seeds": len(seeds), "lowest": each.min().item(),
                 "highest": each.max().item(), "low": low, "high": high, **seen,
                 "parameters": NetSet.count_parameters(model),
-                "gflop": NetSet.count_operations(lambda model=model, img=img: model(img)[1].sum(), False) / 1e9,
+                "gflop": NetSet.count_operations(model, img) / 1e9,
             }  # fmt: skip
         return pd.DataFrame(rows).T.infer_objects().replace(float("inf"), float("nan")).rename_axis("rung")
 
