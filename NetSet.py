@@ -21,9 +21,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 REFERENCE_STD = (0.2023, 0.1994, 0.2010)
 
 
-class Float32Conv(nn.Conv2d):
-    """A convolution that mixed precision leaves in float32. bfloat16 has 8 bits, too few for the layers that read or
-    write an image; the blocks between them keep the speed.
+class _Float32(nn.Module):
+    """What mixed precision leaves in float32. bfloat16 has 8 bits, too few for the layers that read or write an image;
+    the blocks between them keep the speed.
     """
 
     def forward(self, img: Tensor) -> Tensor:
@@ -31,12 +31,12 @@ class Float32Conv(nn.Conv2d):
             return super().forward(img.float())
 
 
-class Float32Layers(nn.Sequential):
-    """The same for several layers, activations among them."""
+class Float32Conv(_Float32, nn.Conv2d):
+    """A convolution in float32."""
 
-    def forward(self, img: Tensor) -> Tensor:
-        with torch.autocast(img.device.type, enabled=False):
-            return super().forward(img.float())
+
+class Float32Layers(_Float32, nn.Sequential):
+    """Several layers in float32, activations among them."""
 
 
 def conv3x3(in_channels: int, out_channels: int, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.Conv2d:
@@ -123,10 +123,8 @@ class SRNet(Network):
     def __init__(self, scale_factor: int = 2, num_channels: int = 128, num_blocks: int = 8, init: str = "bicubic"):
         super().__init__()
         if scale_factor < 1 or num_channels < 64 or num_blocks < 0:
-            raise ValueError(
-                f"SRNet expects scale_factor >= 1, num_channels >= 64 and num_blocks >= 0; "
-                f"got {scale_factor}, {num_channels}, {num_blocks}."
-            )
+            raise ValueError("SRNet expects scale_factor >= 1, num_channels >= 64 and num_blocks >= 0; "
+                             f"got {scale_factor}, {num_channels}, {num_blocks}.")  # fmt: skip
         self.scale_factor = scale_factor
         self.encoder = Encoder(64)
         self.widen = conv3x3(64, num_channels, Float32Conv)
@@ -238,17 +236,15 @@ class SRResNetBase(Network):
     def __init__(self, scale_factor: int = 4, num_channels: int = 64, num_blocks: int = 16, init: str = "bicubic"):
         super().__init__()
         if scale_factor not in (2, 3, 4, 8) or num_channels < 3 or num_blocks < 0:
-            raise ValueError(
-                f"{type(self).__name__} expects scale_factor 2, 3, 4 or 8, num_channels >= 3 and num_blocks >= 0; "
-                f"got {scale_factor}, {num_channels}, {num_blocks}."
-            )
+            expected = "scale_factor 2, 3, 4 or 8, num_channels >= 3 and num_blocks >= 0"
+            found = f"{scale_factor}, {num_channels}, {num_blocks}"
+            raise ValueError(f"{type(self).__name__} expects {expected}; got {found}.")
         self.scale_factor = scale_factor
         stages = [3] if scale_factor == 3 else [2] * (scale_factor.bit_length() - 1)
         norm = nn.BatchNorm2d if self.batch_norm else nn.Identity
         self.head = Float32Layers(nn.Conv2d(3, num_channels, kernel_size=9, padding=4), self.activation())
-        self.blocks = nn.Sequential(
-            *[SkipBlock(num_channels, self.activation, self.batch_norm) for _ in range(num_blocks)]
-        )
+        blocks = [SkipBlock(num_channels, self.activation, self.batch_norm) for _ in range(num_blocks)]
+        self.blocks = nn.Sequential(*blocks)
         self.middle = nn.Sequential(conv3x3(num_channels, num_channels), norm(num_channels))
         last = self.activation if self.activate_upsampled else nn.Identity
         self.upsample = Float32Layers(*[nn.Sequential(Upsampler(num_channels, stage), last()) for stage in stages])
@@ -407,9 +403,7 @@ class PerceptualFeatures(nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def of_classifier(
-        cls, weights: str | Path, settings: Mapping, i: int = 2, j: int = 2
-    ) -> "PerceptualFeatures":
+    def of_classifier(cls, weights: str | Path, settings: Mapping, i: int = 2, j: int = 2) -> "PerceptualFeatures":
         """Of the project's own ClassifyNet, from a run's model.pth and settings; it has phi(3, 2) at most."""
         classifier = ClassifyNet.from_settings(settings)
         classifier.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
@@ -548,10 +542,9 @@ class UNet(nn.Module):
         self.last = conv3x3(widths[0], out_channels)
 
     def forward(self, img: Tensor) -> Tensor:
-        if any(side % 2 ** (len(self.down) - 1) for side in img.shape[-2:]):
-            raise ValueError(
-                f"UNet halves its input {len(self.down) - 1} times; got {tuple(img.shape)}. Pad or crop its sides."
-            )
+        times = len(self.down) - 1
+        if any(side % 2**times for side in img.shape[-2:]):
+            raise ValueError(f"UNet halves its input {times} times; got {tuple(img.shape)}. Pad or crop its sides.")
         features = [self.down[0](img)]
         for block in self.down[1:]:
             features.append(block(F.max_pool2d(features[-1], 2)))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from torch import Tensor, nn
 
 
@@ -266,8 +266,6 @@ def augment(
 # --- image files -----------------------------------------------------------------------------------------------------
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
-_UPRIGHT = {i: Image.Transpose[turn] for i, turn in enumerate(_TURNS, 2)}  # by EXIF orientation
 
 
 @contextmanager
@@ -310,10 +308,9 @@ def read_image(path: str | Path) -> Tensor:
 
 def _turned_upright(img: Image.Image) -> Image.Image:
     try:
-        turn = _UPRIGHT.get(img.getexif().get(ExifTags.Base.Orientation))
+        return ImageOps.exif_transpose(img)
     except Exception:  # unreadable metadata raise all sorts of errors; the pixels are sound
         return img
-    return img if turn is None else img.transpose(turn)
 
 
 def _in_srgb(img: Image.Image, icc_profile: bytes | None) -> Image.Image:
