@@ -7,7 +7,7 @@ the papers that each class names; initial weights differ (`init_weights`, `init_
 import copy
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,9 +21,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 REFERENCE_STD = (0.2023, 0.1994, 0.2010)
 
 
-class Float32Conv(nn.Conv2d):
-    """A convolution that mixed precision leaves in float32. bfloat16 has 8 bits, too few for the layers that read or
-    write an image; the blocks between them keep the speed.
+class _Float32(nn.Module):
+    """What mixed precision leaves in float32. bfloat16 has 8 bits, too few for the layers that read or write an image;
+    the blocks between them keep the speed.
     """
 
     def forward(self, img: Tensor) -> Tensor:
@@ -31,12 +31,12 @@ class Float32Conv(nn.Conv2d):
             return super().forward(img.float())
 
 
-class Float32Layers(nn.Sequential):
-    """The same for several layers, activations among them."""
+class Float32Conv(_Float32, nn.Conv2d):
+    """A convolution in float32."""
 
-    def forward(self, img: Tensor) -> Tensor:
-        with torch.autocast(img.device.type, enabled=False):
-            return super().forward(img.float())
+
+class Float32Layers(_Float32, nn.Sequential):
+    """Several layers in float32, activations among them."""
 
 
 def conv3x3(in_channels: int, out_channels: int, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.Conv2d:
@@ -123,10 +123,8 @@ class SRNet(Network):
     def __init__(self, scale_factor: int = 2, num_channels: int = 128, num_blocks: int = 8, init: str = "bicubic"):
         super().__init__()
         if scale_factor < 1 or num_channels < 64 or num_blocks < 0:
-            raise ValueError(
-                f"SRNet expects scale_factor >= 1, num_channels >= 64 and num_blocks >= 0; "
-                f"got {scale_factor}, {num_channels}, {num_blocks}."
-            )
+            raise ValueError("SRNet expects scale_factor >= 1, num_channels >= 64 and num_blocks >= 0; "
+                             f"got {scale_factor}, {num_channels}, {num_blocks}.")  # fmt: skip
         self.scale_factor = scale_factor
         self.encoder = Encoder(64)
         self.widen = conv3x3(64, num_channels, Float32Conv)
@@ -165,35 +163,28 @@ def init_as_bicubic(sr: SRNet) -> None:
     steps = slopes.diff(prepend=torch.zeros(1))  # the change of slope at each threshold
     num_copies = 3 * len(thresholds)
 
-    def pass_through(conv: nn.Conv2d) -> None:
-        """The first channels are only copied; the others keep random weights."""
-        conv.weight[:num_copies] = 0
-        for channel in range(num_copies):
-            conv.weight[channel, channel, 1, 1] = 1
-
-    sr.encoder.conv.weight[:num_copies] = 0
-    for k, threshold in enumerate(thresholds):
-        for colour in range(3):
-            sr.encoder.conv.weight[3 * k + colour, colour, 1, 1] = 1
-            sr.encoder.conv.bias[3 * k + colour] = -threshold
+    # dirac_ lets a channel of the output copy one of the input
+    nn.init.dirac_(sr.encoder.conv.weight[:num_copies], groups=len(thresholds))  # each group copies the three colours
+    sr.encoder.conv.bias[:num_copies] = -thresholds.repeat_interleave(3)
     sr.encoder.conv.weight[num_copies:] *= 0.1  # small, so that the first steps do not disturb the copy
     for conv in (sr.widen, sr.narrow):
-        pass_through(conv)
+        nn.init.dirac_(conv.weight[:num_copies])
     for block in sr.blocks:
         nn.init.zeros_(block.conv2.weight)
-
-    kernels = _interpolation_kernels(sr.scale_factor)  # (s*s, 3, 3)
-    subpixels = len(kernels)
-    sr.upsample.conv.weight[: num_copies * subpixels] = 0
-    for channel in range(num_copies):
-        sr.upsample.conv.weight[channel * subpixels : (channel + 1) * subpixels, channel] = kernels
-
+    _interpolate(sr.upsample.conv, num_copies, sr.scale_factor)
     sr.to_rgb.weight *= 0.01  # noise until the random channels have learnt
     sr.to_rgb.weight[:, :num_copies] = 0
-    for k, step in enumerate(steps):
-        for colour in range(3):
-            sr.to_rgb.weight[colour, 3 * k + colour, 1, 1] = step
+    for k, step in enumerate(steps.tolist()):
+        sr.to_rgb.weight[:, 3 * k : 3 * k + 3, 1, 1].fill_diagonal_(step)
     sr.to_rgb.bias[:] = heights[0]
+
+
+def _interpolate(conv: nn.Conv2d, num_channels: int, scale_factor: int) -> None:
+    """Let an upsampler's convolution interpolate each of its first channels; the others keep random weights."""
+    kernels = _interpolation_kernels(scale_factor)
+    conv.weight[: num_channels * len(kernels)] = 0
+    for channel in range(num_channels):
+        conv.weight[channel * len(kernels) : (channel + 1) * len(kernels), channel] = kernels
 
 
 def _interpolation_kernels(scale_factor: int) -> Tensor:
@@ -245,17 +236,15 @@ class SRResNetBase(Network):
     def __init__(self, scale_factor: int = 4, num_channels: int = 64, num_blocks: int = 16, init: str = "bicubic"):
         super().__init__()
         if scale_factor not in (2, 3, 4, 8) or num_channels < 3 or num_blocks < 0:
-            raise ValueError(
-                f"{type(self).__name__} expects scale_factor 2, 3, 4 or 8, num_channels >= 3 and num_blocks >= 0; "
-                f"got {scale_factor}, {num_channels}, {num_blocks}."
-            )
+            expected = "scale_factor 2, 3, 4 or 8, num_channels >= 3 and num_blocks >= 0"
+            found = f"{scale_factor}, {num_channels}, {num_blocks}"
+            raise ValueError(f"{type(self).__name__} expects {expected}; got {found}.")
         self.scale_factor = scale_factor
         stages = [3] if scale_factor == 3 else [2] * (scale_factor.bit_length() - 1)
         norm = nn.BatchNorm2d if self.batch_norm else nn.Identity
         self.head = Float32Layers(nn.Conv2d(3, num_channels, kernel_size=9, padding=4), self.activation())
-        self.blocks = nn.Sequential(
-            *[SkipBlock(num_channels, self.activation, self.batch_norm) for _ in range(num_blocks)]
-        )
+        blocks = [SkipBlock(num_channels, self.activation, self.batch_norm) for _ in range(num_blocks)]
+        self.blocks = nn.Sequential(*blocks)
         self.middle = nn.Sequential(conv3x3(num_channels, num_channels), norm(num_channels))
         last = self.activation if self.activate_upsampled else nn.Identity
         self.upsample = Float32Layers(*[nn.Sequential(Upsampler(num_channels, stage), last()) for stage in stages])
@@ -298,11 +287,8 @@ def init_skip_as_bicubic(net: SRResNetBase, stages: list[int]) -> None:
     """
     for conv, factor in ((net.head[0], 0.1), (net.to_rgb, 0.01)):
         conv.weight *= factor
-    net.head[0].weight[:3] = 0
-    net.to_rgb.weight[:, :3] = 0
-    for colour in range(3):
-        net.head[0].weight[colour, colour, 4, 4] = 1
-        net.to_rgb.weight[colour, colour, 4, 4] = 1
+    nn.init.dirac_(net.head[0].weight[:3])
+    nn.init.dirac_(net.to_rgb.weight[:, :3])
     for block in net.blocks:
         last = block.body[4] if net.batch_norm else block.body[3]
         nn.init.zeros_(last.weight)
@@ -312,10 +298,7 @@ def init_skip_as_bicubic(net: SRResNetBase, stages: list[int]) -> None:
     else:
         net.middle[0].weight[:3] = 0
     for stage, scale_factor in zip(net.upsample, stages, strict=True):
-        kernels, weight = _interpolation_kernels(scale_factor), stage[0].conv.weight
-        weight[: 3 * len(kernels)] = 0
-        for colour in range(3):
-            weight[colour * len(kernels) : (colour + 1) * len(kernels), colour] = kernels
+        _interpolate(stage[0].conv, 3, scale_factor)
 
 
 class Discriminator(nn.Module):
@@ -420,9 +403,7 @@ class PerceptualFeatures(nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def of_classifier(
-        cls, weights: str | Path, settings: Mapping, i: int = 2, j: int = 2
-    ) -> "PerceptualFeatures":
+    def of_classifier(cls, weights: str | Path, settings: Mapping, i: int = 2, j: int = 2) -> "PerceptualFeatures":
         """Of the project's own ClassifyNet, from a run's model.pth and settings; it has phi(3, 2) at most."""
         classifier = ClassifyNet.from_settings(settings)
         classifier.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
@@ -561,10 +542,9 @@ class UNet(nn.Module):
         self.last = conv3x3(widths[0], out_channels)
 
     def forward(self, img: Tensor) -> Tensor:
-        if any(side % 2 ** (len(self.down) - 1) for side in img.shape[-2:]):
-            raise ValueError(
-                f"UNet halves its input {len(self.down) - 1} times; got {tuple(img.shape)}. Pad or crop its sides."
-            )
+        times = len(self.down) - 1
+        if any(side % 2**times for side in img.shape[-2:]):
+            raise ValueError(f"UNet halves its input {times} times; got {tuple(img.shape)}. Pad or crop its sides.")
         features = [self.down[0](img)]
         for block in self.down[1:]:
             features.append(block(F.max_pool2d(features[-1], 2)))
@@ -675,19 +655,13 @@ class BicubicUpsampler(nn.Module):
         return upsampled.clamp(0, 1)
 
 
-def count_parameters(model: nn.Module, trainable_only: bool = False) -> int:
-    """Number of scalar weights, all of them or only those that training changes."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
+def count_parameters(model: nn.Module) -> int:
+    """Number of scalar weights."""
+    return sum(p.numel() for p in model.parameters())
 
 
-def count_operations(loss: Callable[[], Tensor], backward: bool = True) -> int:
-    """Operations of one training step whose loss is `loss()`: forward, and backward through what is trained.
-
-    backward: False counts the way forward alone. Two for each multiply-add of convolutions and matrix products, by
-    torch's counter. Leaves gradients behind.
-    """
+def count_operations(model: nn.Module, img: Tensor) -> int:
+    """Operations of the forward pass, by torch's counter: two for each multiply-add of convolutions and products."""
     with FlopCounterMode(display=False) as counter:
-        total = loss()
-        if backward:
-            total.backward()
+        model(img)
     return counter.get_total_flops()

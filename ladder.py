@@ -8,7 +8,6 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -159,12 +158,6 @@ class Ladder:
         self.upsamplers = {"none": nn.Identity(), "bicubic": NetSet.BicubicUpsampler(2), "srnet": sr,
                            "untrained": untrained}  # fmt: skip
         self.weights = {"task1": sr_run.info["weights"], "task2": classifier_run.info["weights"]}
-        self.upsampled = functools.cache(self._upsampled)
-        self.adapt = functools.cache(self._adapt)
-        self.test = functools.cache(self._test)
-        self.unseen = functools.cache(self._unseen)
-        self.table = functools.cache(self._table)
-        self.compare = functools.cache(self._compare)
 
     # --- training
 
@@ -173,7 +166,8 @@ class Ladder:
         parts = [part for part in self.weights if upsampler == "srnet" or part == "task2"]
         return self.data | {"pretrained": {part: self.weights[part] for part in parts}}
 
-    def _upsampled(self, upsampler: str) -> list[Tensor]:
+    @functools.cache
+    def upsampled(self, upsampler: str) -> list[Tensor]:
         """Training and validation images as an upsampler returns them, uint8: computed once, used by many runs."""
         lr_img = self.fuzz(self.images[: self.settings.adapt_images].cpu())
         whole = []
@@ -183,11 +177,8 @@ class Ladder:
             whole.append(torch.cat([datasets.to_uint8(part) for part in parts]).to(self.device))
         return whole
 
-    def adaptation_folder(self, upsampler: str, seed: int, epochs: int) -> Path:
-        length = "" if epochs == self.settings.adapt_epochs else f"_{epochs}_epochs"
-        return self.folder / f"seed{seed}" / f"adapted_{upsampler}{length}"
-
-    def _adapt(self, upsampler: str, seed: int, epochs: int, with_weights: bool = False) -> runs.Run | None:
+    @functools.cache
+    def adapt(self, upsampler: str, seed: int, epochs: int, with_weights: bool = False) -> runs.Run | None:
         """ClassifyNet trained further, by task 2's recipe, on upsampled images. None where epochs is 0.
 
         A finished run is read; with_weights: one that is kept without its weights is trained again.
@@ -200,7 +191,8 @@ class Ladder:
                    "learning_rate": recipe["learning_rate"] * s.adapt_rate, "shift": s.shift,
                    "num_images": s.adapt_images, "mixed_precision": s.mixed_precision,
                    "save_fp16": s.save_fp16}  # fmt: skip
-        place, data = self.adaptation_folder(upsampler, seed, epochs), self.pretrained(upsampler)
+        length = "" if epochs == s.adapt_epochs else f"_{epochs}_epochs"
+        place, data = self.folder / f"seed{seed}" / f"adapted_{upsampler}{length}", self.pretrained(upsampler)
         run = runs.find_run(place, recipe, data, self.begun.restart_on_change)
         if run and (run.has_weights or not with_weights):
             return run
@@ -284,7 +276,8 @@ class Ladder:
     def _weights_of(self, rung: str, seed: int):
         return self.weights if rung in FIXED else self.runs[rung, seed].info["weights"]
 
-    def _test(self, rung: str, seed: int = 0) -> Mapping[str, Tensor]:
+    @functools.cache
+    def test(self, rung: str, seed: int = 0) -> Mapping[str, Tensor]:
         """On every test image: prediction, probability, and PSNR and SSIM of what the classifier sees.
 
         Computed once, then kept beside the run under the fingerprints of its weights and of the test set.
@@ -300,7 +293,8 @@ class Ladder:
         key = [self._weights_of(rung, seed), self.test_set.fingerprint, len(self.test_lr)]
         return runs.cached(self.folder / f"seed{seed}" / rung / "test.pth", compute, key)
 
-    def _unseen(self, rung: str, seed: int = 0) -> Tensor:
+    @functools.cache
+    def unseen(self, rung: str, seed: int = 0) -> Tensor:
         """(degradations, images) bool: which test images a rung classifies correctly under each degradation."""
         degradations, num = datasets.degradations(), self.settings.num_unseen
 
@@ -327,7 +321,8 @@ class Ladder:
         return tuple(torch.stack([read(rung, 0 if rung in FIXED else seed) for seed in shared])
                      for rung in (above, below))  # fmt: skip
 
-    def _compare(self, above: str, below: str) -> dict:
+    @functools.cache
+    def compare(self, above: str, below: str) -> dict:
         """Accuracy of one rung less that of another on the same test images and seeds, in points: `metrics.compare`."""
         return metrics.compare(*self.paired(above, below, lambda rung, seed: self.correct(rung, [seed])[0]))
 
@@ -342,13 +337,14 @@ class Ladder:
     def rungs(self) -> list[str]:
         return [rung for rung in RUNGS if rung in FIXED or self.seeds(rung)]
 
-    def _table(self) -> pd.DataFrame:
+    @functools.cache
+    def table(self) -> pd.DataFrame:
         """A row a rung: accuracy (mean over seeds, lowest, highest, 95 % interval over test images), what the
         classifier sees, its PSNR and SSIM (RGB), parameters, GFLOP of classifying one image.
         """
         rows = {}
         for rung in self.rungs():
-            seeds, correct, model = self.seeds(rung), self.correct(rung), None
+            seeds, correct = self.seeds(rung), self.correct(rung)
             upsampler = FIXED.get(rung) or ARMS[rung].upsampler
             model = NetSet.MultiTaskNet(self.upsamplers[upsampler], self.classifier)
             img = (self.test_hr if rung == "clean" else self.test_lr)[:1].to(self.device)
@@ -361,7 +357,7 @@ class Ladder:
                 "accuracy": each.mean().item(), "seeds": len(seeds), "lowest": each.min().item(),
                 "highest": each.max().item(), "low": low, "high": high, **seen,
                 "parameters": NetSet.count_parameters(model),
-                "gflop": NetSet.count_operations(lambda model=model, img=img: model(img)[1].sum(), False) / 1e9,
+                "gflop": NetSet.count_operations(model, img) / 1e9,
             }  # fmt: skip
         return pd.DataFrame(rows).T.infer_objects().replace(float("inf"), float("nan")).rename_axis("rung")
 
@@ -462,13 +458,13 @@ def waterfall(rungs: Ladder, table: pd.DataFrame) -> Figure:
     return plots.ladder(paths, ceiling, arms, words["headings"], words["accuracy"], words["title"], note)
 
 
-def disagreements(rungs: Ladder, above: str, below: str, num: int, seed: int = 0) -> Tensor:
+def disagreements(rungs: Ladder, above: str, below: str, num: int) -> Tensor:
     """Indices of `num` test images on which two rungs disagree: first those that `above` alone classifies correctly,
     then those that `below` alone does, in the share in which they occur; of each, the ones with the surest predictions.
     Where too few are found, further images follow.
     """
-    right, wrong = (rungs.correct(rung, [seed])[0] for rung in (above, below))
-    sure = rungs.test(above, seed)["probability"] + rungs.test(below, seed)["probability"]
+    right, wrong = (rungs.correct(rung, [0])[0] for rung in (above, below))
+    sure = rungs.test(above, 0)["probability"] + rungs.test(below, 0)["probability"]
     parts = [(right & ~wrong).nonzero()[:, 0], (wrong & ~right).nonzero()[:, 0]]
     share = round(num * len(parts[0]) / max(1, len(parts[0]) + len(parts[1])))
     share = min(max(share, 1), num - 1)
@@ -478,21 +474,21 @@ def disagreements(rungs: Ladder, above: str, below: str, num: int, seed: int = 0
     return torch.cat([chosen, rank.argsort(descending=True)[: num - len(chosen)]])
 
 
-def predictions(rungs: Ladder, rung: str, index: Tensor, seed: int = 0) -> tuple[Tensor, list[str]]:
+def predictions(rungs: Ladder, rung: str, index: Tensor) -> tuple[Tensor, list[str]]:
     """What the classifier of a rung sees of some test images, and its predictions as captions with ✓ or ✗."""
-    model = rungs.network(rung, seed)
-    sr_img, logits = training.predict(model, (rungs.test_hr if rung == "clean" else rungs.test_lr)[index])
+    images = (rungs.test_hr if rung == "clean" else rungs.test_lr)[index]
+    sr_img, logits = training.predict(rungs.network(rung), images)
     predicted = logits.argmax(1)
     signs = ["✓" if hit else "✗" for hit in predicted == rungs.test_labels[index]]
     return sr_img, [f"{sign} {rungs.classes[k]}" for sign, k in zip(signs, predicted, strict=True)]
 
 
-def stages_panel(rungs: Ladder, stages: list[str], index: Tensor, **texts) -> Figure:
+def stages_panel(rungs: Ladder, stages: list[str], index: Tensor) -> Figure:
     """Some test images as each rung's classifier sees them, with its predictions."""
     columns, titles = {"16×16": rungs.test_lr[index]}, {}
     for stage in stages:
         columns[stage], titles[stage] = predictions(rungs, stage, index)
-    return plots.panel(columns, titles, [rungs.classes[k] for k in rungs.test_labels[index]], **texts)
+    return plots.panel(columns, titles, [rungs.classes[k] for k in rungs.test_labels[index]])
 
 
 def hero(rungs: Ladder, table: pd.DataFrame, language: str = "en", font: str | None = None) -> Figure:
@@ -533,15 +529,14 @@ def trade_off(rungs: Ladder) -> Figure:
     first = rungs.settings.seeds[0]
     by_weight = {0.0: rungs.runs["task_only", first], rungs.settings.lambda_sr: rungs.runs["joint", first]}
     by_weight |= rungs.sweep
-    curve = {weight: by_weight[weight].info["validation"] for weight in sorted(by_weight)}
-    others = {name: rungs.runs[name, first].info["validation"] for name in ("frozen",)}
+    found = [by_weight[weight] for weight in sorted(by_weight)] + [rungs.runs["frozen", first]]
+    *psnr_db, psnr_frozen = (run.info["validation"]["psnr_db_valid"] for run in found)
+    *accuracy, accuracy_frozen = (run.info["validation"]["accuracy_valid"] for run in found)
     num = len(rungs.valid_labels)
-    error = [1.96 * (s["accuracy_valid"] * (1 - s["accuracy_valid"]) / num) ** 0.5
-             for s in (*curve.values(), *others.values())]  # fmt: skip
+    error = [1.96 * (share * (1 - share) / num) ** 0.5 for share in (*accuracy, accuracy_frozen)]
     return plots.trade_off(
-        [s["psnr_db_valid"] for s in curve.values()], [s["accuracy_valid"] for s in curve.values()],
-        [f"λ = {weight:g}" for weight in curve], metrics.protocol_label("psnr_db", "rgb"), error=error,
-        points={name: (s["psnr_db_valid"], s["accuracy_valid"]) for name, s in others.items()},
+        psnr_db, accuracy, [f"λ = {weight:g}" for weight in sorted(by_weight)],
+        metrics.protocol_label("psnr_db", "rgb"), {"frozen": (psnr_frozen, accuracy_frozen)}, error,
         title="Accuracy hardly depends on the weight of the pixel loss",
         note=f"{rungs.train_set.name}, {num:,} validation images, seed {first}; 95 % intervals",
     )  # fmt: skip

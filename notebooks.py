@@ -10,18 +10,21 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import inspect
 import json
 import linecache
 import os
 import re
 import signal
 import sys
+import textwrap
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-from runs import write_whole
+import runs
+from settings import NOTEBOOKS
 
 MAX_CODE_LINES = 15  # in one cell; longer code belongs in a module
 MAX_MEGABYTES = 1.0  # above this code hosts stop rendering a notebook
@@ -33,11 +36,9 @@ class NotebookError(ValueError):
 
 
 def execute(
-    path: str | Path,
-    out: str | Path | None = None,
-    parameters: dict[str, Any] | None = None,
+    path: str | Path, out: str | Path | None = None, parameters: dict[str, Any] | None = None,
     timeout: float | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Run a notebook in a kernel of this very Python, its own folder as working directory, and write it.
 
     out: where the executed copy goes; None writes into the notebook itself, which takes no parameters, since
@@ -87,16 +88,10 @@ def execute(
         print(f"{time.monotonic() - started:.1f} s", flush=True)
 
     client = NotebookClient(
-        book,
-        timeout=timeout,
-        kernel_name="python3",
-        kernel_manager_class=OwnKernelManager,
-        resources={"metadata": {"path": str(path.parent)}},
-        record_timing=False,
-        store_widget_state=False,
-        on_cell_execute=before_cell,
-        on_cell_executed=after_cell,
-    )
+        book, timeout=timeout, kernel_name="python3", kernel_manager_class=OwnKernelManager,
+        resources={"metadata": {"path": str(path.parent)}}, record_timing=False, store_widget_state=False,
+        on_cell_execute=before_cell, on_cell_executed=after_cell,
+    )  # fmt: skip
     # figures go into the notebook whatever backend the shell asks for
     env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     failure = None
@@ -113,15 +108,13 @@ def execute(
     _tidy(book)
     if failure and out == path:
         raise NotebookError(f"{path.name} failed: {failure}. The file is as it was.")
-    write_whole(out, lambda beside: beside.write_text(nbformat.writes(book) + "\n", encoding="utf-8"))
+    runs.write_whole(out, lambda beside: beside.write_text(nbformat.writes(book) + "\n", encoding="utf-8"))
     if failure:
         raise NotebookError(f"{path.name} failed: {failure}. The cells run so far are in {out}.")
     return out
 
 
-def run_cells(
-    path: str | Path, parameters: dict[str, Any] | None = None, until: str | None = None
-) -> dict[str, Any]:
+def run_cells(path: str | Path, parameters: dict[str, Any] | None = None, until: str | None = None) -> dict[str, Any]:
     """Run a notebook's code cells in this process as plain Python and return their namespace.
 
     Needs no Jupyter. The notebook's folder is the working directory and importable meanwhile; figures are
@@ -159,9 +152,6 @@ def require_run(task: str, begun: Any, data: dict | None = None) -> Any:
     """The finished run (runs.Run) of another task in this profile; where there is none, its notebook's cells up to the
     one tagged "training" run here, now. begun: what runs.begin returned. data: a run on other data counts as none.
     """
-    import runs
-    from settings import NOTEBOOKS
-
     folder = runs.run_folder(begun.results_root, begun.profile, task)
     run = runs.read_run(folder)
     if run is None or not run.has_weights or (data is not None and run.info["data"] != data):
@@ -174,7 +164,6 @@ def require_run(task: str, begun: Any, data: dict | None = None) -> Any:
 
 def show_answer(task: str, figure: str, results_root: str | Path = "results", alt: str = "") -> None:
     """The study's answer and one of its figures, where results/ holds them: what a notebook opens with."""
-    import runs
     from plots import display_markdown, in_notebook
     from results_tables import answer
 
@@ -191,9 +180,6 @@ def show_answer(task: str, figure: str, results_root: str | Path = "results", al
 
 def show_source(*objects: Any) -> None:
     """The code of functions or classes, in a notebook: what a cell calls can be read where it is called."""
-    import inspect
-    import textwrap
-
     from plots import in_notebook
 
     source = "\n\n".join(textwrap.dedent(inspect.getsource(thing)).rstrip() for thing in objects)
@@ -246,9 +232,7 @@ def check(path: str | Path) -> list[str]:
         found.append(f"{n} cells are tagged 'parameters', expected exactly one")
     if any("injected-parameters" in _tags(cell) for cell in code):
         found.append("holds an injected-parameters cell: this is a copy run with other settings")
-    for i, cell in enumerate(cells, 1):
-        if not cell["source"].strip():
-            found.append(f"cell {i} is empty")
+    found += [f"cell {i} is empty" for i, cell in enumerate(cells, 1) if not cell["source"].strip()]
     for i, cell in enumerate(code, 1):
         found += [f"code cell {i} {fault}" for fault in _code_faults(cell["source"])]
         found += [f"code cell {i} {fault}" for fault in _output_faults(cell.get("outputs", []))]
@@ -260,9 +244,8 @@ def check(path: str | Path) -> list[str]:
     if (size := path.stat().st_size / 1e6) > MAX_MEGABYTES:
         found.append(f"{size:.1f} MB, expected at most {MAX_MEGABYTES}: draw photo grids as JPEG")
     text = "\n".join([cell["source"] for cell in cells] + [_text_of(output) for output in outputs])
-    for place in sorted(set(_private_paths(path.parent).findall(text))):
-        found.append(f"names a folder of one machine: {place}")
-    return found
+    places = sorted(set(_private_paths(path.parent).findall(text)))
+    return found + [f"names a folder of one machine: {place}" for place in places]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -298,27 +281,18 @@ def _inject(book: dict[str, Any], parameters: dict[str, Any] | None, name: str) 
     stored = (n for n in ast.walk(ast.parse(cells[places[0]]["source"])) if isinstance(n, ast.Name))
     known = [node.id for node in stored if isinstance(node.ctx, ast.Store)]
     if unknown := [key for key in parameters if key not in known]:
-        raise NotebookError(
-            f"{name} has no parameter {', '.join(unknown)}; it has {', '.join(dict.fromkeys(known))}."
-        )
+        raise NotebookError(f"{name} has no parameter {', '.join(unknown)}; it has {', '.join(dict.fromkeys(known))}.")
     lines = []
     for key, value in parameters.items():
         value = str(value) if isinstance(value, Path) else value
         try:
             ast.literal_eval(repr(value))
         except (ValueError, SyntaxError):
-            raise NotebookError(
-                f"Parameter {key} of {name} must be text, a number, None, or a list or dict of these, "
-                f"got {value!r}."
-            ) from None
+            wanted = "text, a number, None, or a list or dict of these"
+            raise NotebookError(f"Parameter {key} of {name} must be {wanted}, got {value!r}.") from None
         lines.append(f"{key} = {value!r}")
-    cell = {
-        "cell_type": "code",
-        "metadata": {"tags": ["injected-parameters"]},
-        "source": "\n".join(lines),
-        "outputs": [],
-        "execution_count": None,
-    }
+    cell = {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": "\n".join(lines),
+            "outputs": [], "execution_count": None}  # fmt: skip
     if (book.get("nbformat"), book.get("nbformat_minor", 0)) >= (4, 5):
         cell["id"] = "injected-parameters"
     return book | {"cells": [*cells[: places[0] + 1], cell, *cells[places[0] + 1 :]]}
@@ -328,12 +302,11 @@ def _run_source(source: str, title: str, namespace: dict[str, Any]) -> None:
     """One cell: its statements, then its last expression printed as a notebook would show it."""
     linecache.cache[title] = (len(source), None, source.splitlines(keepends=True), title)
     body = ast.parse(source, title).body
-    last = []
-    if body and isinstance(body[-1], ast.Expr) and not source.rstrip().endswith(";"):
-        last = [body.pop()]
+    is_shown = body and isinstance(body[-1], ast.Expr) and not source.rstrip().endswith(";")
+    last = body.pop() if is_shown else None
     exec(compile(ast.Module(body, []), title, "exec"), namespace)
     if last:
-        value = eval(compile(ast.Expression(last[0].value), title, "eval"), namespace)
+        value = eval(compile(ast.Expression(last.value), title, "eval"), namespace)
         if value is not None:
             print(value.to_string() if hasattr(value, "to_string") else repr(value))  # tables as text
 

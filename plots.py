@@ -38,23 +38,22 @@ COLORS = {
     "truth": "#1A1A1A", "clean": "#5A5F66", "degraded": "#B3A68F", "nearest": "#B9BFC6", "bicubic": "#7A828B",
     "srnet": "#0072B2", "cascade": "#56B4E9", "control": "#CC79A7", "capacity": "#8A1C10", "frozen": "#00875F",
     "joint": "#D55E00", "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F", "train": "#8FB3DA",
-    "valid": "#1B4B8A", "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733", "single": "#44AA99",
+    "valid": "#1B4B8A", "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733",
     "mse": "#56B4E9", "perceptual": "#CC79A7", "regularised": "#00875F", "fast": "#D55E00", "slow": "#E6A400",
     "classify": "#44AA99", "restore": "#0072B2", "joint_10": "#8A1C10", "separate": "#E6A400", "chroma": "#6A51A3",
-    "unet": "#5C3A1E", "grey": "#A9A9A9", "reference": "#A6761D",
+    "unet": "#5C3A1E", "grey": "#A9A9A9",
 }
 NAMES = {
     "truth": "Ground truth", "srnet": "SRNet", "srresnet": "SRResNet",
     "srgan": "SRGAN", "resshuffle": "ResShuffle", "unet": "RGB, our recipe", "mse": "1: MSE",
     "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2", "fast": "4: rate 1e-3", "slow": "6: rate 1e-5",
     "chroma": "Chroma, our recipe", "train": "training", "valid": "validation", "capacity": "Capacity control",
-    "joint_10": "Joint, λ = 10", "reference": "The course document's recipe",
+    "joint_10": "Joint, λ = 10",
 }
 LABELS = {
     "epoch": "Epoch", "loss": "Loss", "l1": "L1 loss", "cross_entropy": "Cross-entropy", "ssim": "SSIM",
-    "psnr_db": "PSNR (dB)", "accuracy": "Accuracy (%)", "learning_rate": "Learning rate", "time_seconds": "Time (s)",
-    "niqe": "NIQE (lower is better)", "features": "Feature loss", "mse": "Mean squared error",
-    "adversarial": "Adversarial loss", "discriminator": "Discriminator's loss", "chroma_error": "Chroma error (CIELAB)",
+    "psnr_db": "PSNR (dB)", "accuracy": "Accuracy (%)", "niqe": "NIQE (lower is better)", "mse": "Mean squared error",
+    "chroma_error": "Chroma error (CIELAB)",
 }
 DASHED = (0, (4, 2.5))
 BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#CFE0EF", "#6CA6CF", "#0072B2", "#083A5E"])
@@ -220,46 +219,34 @@ def _legend(fig: Figure, handles: Mapping | None = None, **options) -> None:
     engine.set(rect=(left, bottom, width, height - (0.1 + 0.2 * lines) / fig.get_figheight()))
 
 
-def _in_font(fig: Figure, font: str | None) -> Figure:
-    """The words of a figure in another font, for a language that DejaVu Sans cannot write."""
-    for text in fig.findobj(Text) if font else ():
-        text.set_family([font, "DejaVu Sans"])
-    return fig
-
-
 # --- curves -----------------------------------------------------------------------------------------------------------
 def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mapping[str, Mapping] | None = None,
-           best: int | Mapping[str, int] | None = None, log: Sequence[str] = (), title="", note="") -> Figure:
+           best: int | None = None, title="", note="") -> Figure:
     """Metrics over epochs, one axes each: training and validation together, baselines as dashed lines.
 
     history    a table with columns such as `epoch`, `loss_train`, `loss_valid`; or a list of them (seeds: their mean,
                and a band from lowest to highest); or a dict method -> either
     metrics    columns without `_train` / `_valid`; a dict gives their axis labels. Accuracies are fractions
     baselines  {metric: {method or any label: value in the history's unit}}
-    best       the chosen epoch, marked by a ring; a dict method -> epoch for several methods
-    log        the metrics whose axis is logarithmic
+    best       the chosen epoch, marked by a ring
     """
     metrics = metrics if isinstance(metrics, Mapping) else {m: LABELS.get(m, m) for m in metrics}
     methods = history if isinstance(history, Mapping) else {None: history}
-    runs = {method: h if isinstance(h, list | tuple) else [h] for method, h in methods.items()}
-    best = best if isinstance(best, Mapping) else dict.fromkeys(runs, best)
-    num_columns = len(metrics) if len(metrics) < 4 else 2 if len(metrics) == 4 else 3
-    num_rows = -(-len(metrics) // num_columns)
-    width, height = min(WIDTH, 1.6 + 4.8 * num_columns), 3.1 if num_columns > 1 else 3.5
-    fig, handles = _page(width, height * num_rows, title, note, left=0)[0], {}
-    for index, (metric, label) in enumerate(metrics.items()):
-        ax = fig.add_subplot(num_rows, num_columns, index + 1)
+    runs = {method: h if isinstance(h, list) else [h] for method, h in methods.items()}
+    width, height = (WIDTH, 3.1) if len(metrics) > 1 else (6.4, 3.5)
+    fig, axes = _figure(width, height, title, note, 1, len(metrics), squeeze=False)
+    handles = {}
+    for ax, (metric, label) in zip(axes[0], metrics.items(), strict=True):
         for method, tables in runs.items():
-            scale = _draw_runs(ax, handles, metric, method, tables, best.get(method))
-        ax.set(xlabel=LABELS["epoch"], ylabel=label, yscale="log" if metric in log else "linear")
+            scale = _draw_runs(ax, handles, metric, method, tables, best)
+        ax.set(xlabel=LABELS["epoch"], ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         lines = {name: value * scale for name, value in (baselines or {}).get(metric, {}).items()}
         _baselines(ax, lines, 72 * (height - 1.1))
     if (num_runs := max(map(len, runs.values()))) > 1:
         handles[f"band: lowest to highest of {num_runs} runs"] = Rectangle((0, 0), 1, 1, color=MUTED, alpha=0.3)
-    order = sorted(handles, key=lambda text: text.startswith(("training (", "chosen", "band")))
-    if order:
-        _legend(fig, {text: handles[text] for text in order})
+    last = ("training (", "chosen", "band")
+    _legend(fig, dict(sorted(handles.items(), key=lambda item: item[0].startswith(last))))
     return fig
 
 
@@ -283,7 +270,7 @@ def _draw_runs(ax, handles: dict, metric: str, method: str | None, tables: Seque
             handles[name_of(method or part[1:])] = line
         if part == "_valid" and best in epochs:
             ring = ax.plot(best, stack.mean(0)[epochs == best], "o", color=tone, ms=7, mfc="white", mew=1.8)[0]
-            handles["chosen epoch" if method else f"chosen epoch ({best})"] = ring
+            handles[f"chosen epoch ({best})"] = ring
     return scale
 
 
@@ -295,8 +282,8 @@ def _baselines(ax, values: Mapping[str, float], points: float) -> None:
     values = dict(sorted(values.items(), key=lambda item: item[1]))
     for name, value in values.items():
         ax.axhline(value, color=COLORS.get(name, MUTED), ls=DASHED, lw=1.3, zorder=1.5)
-    low, high = ax.transScale.transform([(1, limit) for limit in ax.get_ylim()])[:, 1]
-    at = (ax.transScale.transform([(1, value) for value in values.values()])[:, 1] - low) / (high - low)
+    low, high = ax.get_ylim()
+    at = (np.array([*values.values()]) - low) / (high - low)
     for (name, value), y in zip(values.items(), _apart(at, [28 / points] * len(at)), strict=True):
         number = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1.5 else f"{value:.2f}"
         ax.annotate(f"{name_of(name)}\n{number}", (1, y), (5, 0), "axes fraction", "offset points",
@@ -347,21 +334,10 @@ def _caption_height(texts: Iterable[str]) -> float:
     return max((0.24 + 0.15 * text.count("\n") for text in texts if text), default=0)
 
 
-def _most_different(row: Sequence[np.ndarray], dots: int) -> tuple[int, int, int, int]:
-    """A window (top, left, height, width) where a row's images differ most; its pixels fill a whole number of dots."""
-    h, w = max(image.shape[:2] for image in row)
-    wanted = min(5 * dots / w, dots / 12)
-    zoom = min((k for k in range(1, dots + 1) if dots % k == 0), key=lambda k: abs(k - wanted))
-    width = min(w, dots // zoom)
-    height = min(h, max(1, round(0.62 * width)))
-    return *_place_of_difference([image for image in row if image.shape[:2] == (h, w)], height, width), height, width
-
-
 def _place_of_difference(images: Sequence[np.ndarray], height: int, width: int) -> tuple[int, int]:
-    """Where (top, left) a window of that size lies in which the images differ most, or one varies most."""
+    """Where (top, left) a window of that size lies in which the images differ most."""
     grey = np.stack([image.mean(2) for image in images])
-    spread = np.hypot(*np.gradient(grey[0])) if len(grey) == 1 else grey.max(0) - grey.min(0)
-    total = np.pad(spread, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    total = np.pad(np.ptp(grey, axis=0), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     strips = total[height:] - total[:-height]
     sums = strips[:, width:] - strips[:, :-width]
     top, left = np.unravel_index(sums.argmax(), sums.shape)
@@ -369,23 +345,21 @@ def _place_of_difference(images: Sequence[np.ndarray], height: int, width: int) 
 
 
 def panel(columns: Mapping[str, Iterable], titles: Mapping[str, Sequence[str]] | None = None,
-          row_names: Sequence[str] = (), crops: str | Sequence = (), title="", note="", right=0.06) -> Figure:
+          row_names: Sequence[str] = (), crops: Sequence = (), title="", note="", right=0.06) -> Figure:
     """Images compared: a row per image, a column per method, all of one size, a zoomed crop below each.
 
     columns    method or heading -> N images; smaller ones (the low-resolution input) are shown at the same size
     titles     the same names -> N texts such as "28.80 dB / 0.869"; with ✓ or ✗ in it, it is green or red
-    crops      "auto" (where the methods differ most) or N rectangles (top, left, height, width) in pixels of
-               the largest image of the row
+    crops      N rectangles (top, left, height, width) in pixels of the largest image of the row
     """
     titles, rows = titles or {}, [[_image(image) for image in row] for row in zip(*columns.values(), strict=True)]
     gap, margin, between = 0.07, 0.32 if row_names else 0.06, 0.06 if titles else 0.1
     room = (WIDTH - margin - right - gap * (len(columns) - 1)) / len(columns)
     cell = _cell(room, max(image.shape[1] for row in rows for image in row))
     sizes = [max(image.shape[:2] for image in row) for row in rows]
-    windows = [_most_different(row, round(cell * DPI)) for row in rows] if crops == "auto" else crops
     captions = [_caption_height(texts[r] for texts in titles.values()) for r in range(len(rows))]
     heights = [min(cell * h / w, 1.25 * cell) for h, w in sizes]
-    zooms = [gap + cell * tall / wide for _, _, tall, wide in windows] if windows else [0] * len(rows)
+    zooms = [gap + cell * tall / wide for _, _, tall, wide in crops] or [0] * len(rows)
     body = 0.34 + sum(captions) + sum(heights) + sum(zooms) + between * (len(rows) - 1)
     fig, y = _page(margin + right + len(columns) * (cell + gap) - gap, body, title, note)
     for c, name in enumerate(columns):
@@ -400,23 +374,14 @@ def panel(columns: Mapping[str, Iterable], titles: Mapping[str, Sequence[str]] |
             x, wide = margin + c * (cell + gap), tall * size[1] / size[0]
             text = titles[name][r] if name in titles else ""
             ax = _draw(fig, (x + (cell - wide) / 2, y, wide, tall), image, size, text)
-            if windows:
-                top, left, height, width = windows[r]
+            if crops:
+                top, left, height, width = crops[r]
                 frame = Rectangle((left, top), width, height, fill=False, ec=MARK, lw=1.5)
                 frame.set_path_effects([patheffects.withStroke(linewidth=2.8, foreground="black", alpha=0.55)])
                 ax.add_patch(frame)
-                _draw(fig, (x, y + tall + gap, cell, zooms[r] - gap), image, size, window=windows[r])
+                _draw(fig, (x, y + tall + gap, cell, zooms[r] - gap), image, size, window=crops[r])
         y += tall + zooms[r] + between
     return fig
-
-
-def scored_panel(scores, images: Mapping[str, Mapping], chosen: Sequence[str], methods: Sequence[str],
-                 caption="{psnr_db:.2f} dB / {ssim:.4f}", title="", note="") -> Figure:
-    """`panel` of the images `chosen`, their scores above each, zoomed in where the methods differ most.
-    scores: a table with columns `image` and `method` and those that `caption` names. images: {name: {method: image}}.
-    """
-    columns = {method: [images[name][method] for name in chosen] for method in methods}
-    return panel(columns, _captions(scores, chosen, methods, caption), list(chosen), "auto", title, note)
 
 
 def _captions(scores, chosen: Sequence[str], methods: Sequence[str], caption: str) -> dict[str, list[str]]:
@@ -432,14 +397,17 @@ def _captions(scores, chosen: Sequence[str], methods: Sequence[str], caption: st
 
 
 def zoom_panel(scores, images: Mapping[str, Mapping], chosen: Sequence[str], methods: Sequence[str],
-               windows=None, zoom=4, caption="{psnr_db:.2f} dB / {ssim:.4f}", title="", note="") -> Figure:
-    """As `scored_panel`, but first the original with a window marked in it, and of each method that window alone.
-    Its sides are those of the image divided by `zoom`. windows: {name: (top, left)}; else where methods differ most.
+               windows: Mapping[str, tuple] | None = None, caption="{psnr_db:.2f} dB / {ssim:.4f}", title="", note="",
+               ) -> Figure:
+    """`panel` of the images `chosen`, their scores above each: the original with a window marked in it, and of each
+    method that window alone, a quarter of the image's sides. windows: {name: (top, left)}; else where the methods
+    differ most. scores: a table with columns `image` and `method` and those that `caption` names.
+    images: {name: {method: image, "truth": image}}.
     """
     columns = {name: [] for name in ("Whole image", *methods)}
     for name in chosen:
         shown, whole = [_image(images[name][method]) for method in methods], _image(images[name]["truth"]).copy()
-        height, width = (side // zoom for side in whole.shape[:2])
+        height, width = (side // 4 for side in whole.shape[:2])
         top, left = (windows or {}).get(name) or _place_of_difference(shown, height, width)
         window, edge = np.s_[top : top + height, left : left + width], max(2, whole.shape[1] // 120)
         inside = whole[window].copy()
@@ -475,38 +443,32 @@ def scored_dots(scores, methods: Sequence[str], xlabel: str = LABELS["psnr_db"],
     return fig
 
 
-def image_grid(images: Iterable, titles: Sequence[str] = (), num_columns: int = 0, title="", note="") -> Figure:
-    """Images (3, H, W) in rows of one height, a text above each; with ✓ or ✗ in it, it is green or red."""
+def image_grid(images: Iterable, titles: Sequence[str] = (), num_columns: int = 8, title="", note="") -> Figure:
+    """Images (3, H, W) of one shape, whatever their size, a text above each; with ✓ or ✗ in it, it is green or red."""
     images = [_image(image) for image in images]
-    titles, gap = titles or [""] * len(images), 0.1
-    largest = max(image.shape[1] for image in images)
-    num_columns = min(num_columns or (8 if largest <= 64 else 4), len(images))
-    cell = _cell((WIDTH - 0.12 - gap * (num_columns - 1)) / num_columns, largest)
-    starts = range(0, len(images), num_columns)
-    aspects = [image.shape[1] / image.shape[0] for image in images]
-    heights = [cell * num_columns / sum(aspects[i : i + num_columns]) for i in starts]
-    if len(images) % num_columns:  # a last row that is not full is as tall as its neighbours
-        heights[-1] = min(heights[-1], min(heights[:-1]))
-    captions = [_caption_height(titles[i : i + num_columns]) for i in starts]
-    body = 0.1 + sum(heights) + sum(captions) + gap * (len(heights) - 1)
-    fig, head = _page(0.12 + cell * num_columns + gap * (num_columns - 1), body, title, note)
-    y = head + 0.04
-    for start, tall, caption in zip(starts, heights, captions, strict=True):
-        x, y = 0.06, y + caption
-        for i in range(start, min(start + num_columns, len(images))):
-            _draw(fig, (x, y, tall * aspects[i], tall), images[i], images[i].shape[:2], titles[i])
-            x += tall * aspects[i] + gap
+    titles, num_columns, gap = titles or [""] * len(images), min(num_columns, len(images)), 0.1
+    cell = _cell((WIDTH - 0.12 - gap * (num_columns - 1)) / num_columns, max(image.shape[1] for image in images))
+    tall = cell * images[0].shape[0] / images[0].shape[1]
+    rows = [slice(start, start + num_columns) for start in range(0, len(images), num_columns)]
+    captions = [_caption_height(titles[row]) for row in rows]
+    body = 0.1 + sum(captions) + (tall + gap) * len(rows) - gap
+    fig, y = _page(0.12 + cell * num_columns + gap * (num_columns - 1), body, title, note)
+    y += 0.04
+    for row, caption in zip(rows, captions, strict=True):
+        y += caption
+        for c, (image, text) in enumerate(zip(images[row], titles[row], strict=True)):
+            _draw(fig, (0.06 + c * (cell + gap), y, cell, tall), image, image.shape[:2], text)
         y += tall + gap
     return fig
 
 
-def predictions(images, labels, predicted, probabilities, classes: Sequence[str], num=21, title="", note="") -> Figure:
-    """The first `num` images with prediction and probability: ✓ and green if right; ✗, red and the truth if not."""
+def predictions(images, labels, predicted, probabilities, classes: Sequence[str], title="", note="") -> Figure:
+    """Images with prediction and probability: ✓ and green if right; ✗, red and the truth if not."""
     labels, predicted, probabilities = _numpy(labels), _numpy(predicted), _numpy(probabilities)
     texts = [f"✓ {100 * sure:.0f} %\n{classes[guess]}" if guess == truth
              else f"✗ {100 * sure:.0f} % {classes[guess]}\ntruth: {classes[truth]}"
-             for guess, sure, truth in zip(predicted[:num], probabilities[:num], labels[:num], strict=True)]
-    return image_grid(images[:num], texts, 7, title, note)
+             for guess, sure, truth in zip(predicted, probabilities, labels, strict=True)]
+    return image_grid(images, texts, 7, title, note)
 
 
 def diverging(images, columns: Sequence[str], label: str, row_names: Sequence[str] = (), title="", note="") -> Figure:
@@ -527,7 +489,7 @@ def diverging(images, columns: Sequence[str], label: str, row_names: Sequence[st
 
 # --- ladder -----------------------------------------------------------------------------------------------------------
 def ladder(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, arms: Sequence[Mapping], headings: tuple[str, str],
-           xlabel: str, title="", note="", font: str | None = None) -> Figure:
+           xlabel: str, title="", note="") -> Figure:
     """The way from floor to ceiling, step by step, and beside it, zoomed in, the arms at its upper end.
 
     paths     heading -> steps in order, each {"label": "super-resolution", "value": 88.20}: the level reached. The
@@ -542,7 +504,7 @@ def ladder(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, arms: Seque
     _draw_arms(axes[1], arms, xlabel)
     for ax, heading in zip(axes, headings, strict=True):
         ax.set_title(heading, pad=20)
-    return _in_font(fig, font)
+    return fig
 
 
 def _waterfall(ax, paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xlabel: str) -> None:
@@ -630,6 +592,7 @@ def hero(strips: Sequence[Mapping], columns: Sequence[str], paths: Mapping[str, 
     strips   {"label": what the strip shows, "images": a (3, H, W) per column, "captions": a text per column}; a caption
              with ✓ or ✗ is green or red
     columns  the headings, e.g. input, control, frozen, clean; paths and ceiling: as for `ladder`
+    font     for a language that DejaVu Sans cannot write
     """
     tile, step = 192 / DPI, 192 / DPI + 0.07
     fig, head = _page(WIDTH, 0.34 + (tile + 0.46) * len(strips), title, note, left=0.3 + len(columns) * step)
@@ -641,7 +604,9 @@ def hero(strips: Sequence[Mapping], columns: Sequence[str], paths: Mapping[str, 
             _draw(fig, (x, y + 0.4, tile, tile), image, image.shape[:2], strip["captions"][c])
             _write(fig, x, y + 0.15, "" if c else strip["label"], fontsize=9.5, color=MUTED)
     _waterfall(fig.add_subplot(), paths, ceiling, xlabel)
-    return _in_font(fig, font)
+    for text in fig.findobj(Text) if font else ():
+        text.set_family([font, "DejaVu Sans"])
+    return fig
 
 
 # --- classification ---------------------------------------------------------------------------------------------------
@@ -740,26 +705,21 @@ def reliability(bins_by_method: Mapping[str, Mapping], title="", note="") -> Fig
     return fig
 
 
-def trade_off(x, y, labels: Sequence[str], xlabel=LABELS["psnr_db"], ylabel=LABELS["accuracy"], method="joint",
-              points: Mapping[str, tuple] | None = None, error: Sequence | None = None, title="", note="") -> Figure:
-    """One measure against another along a sweep, a label (e.g. the weight lambda) for each point, in order.
-    `points` are single methods beside the curve: {"control": (psnr_db, accuracy)}. `error`: half the width of an
-    interval of y, for each point of the sweep and then for each of `points`. Accuracies are fractions.
+def trade_off(x, y, labels: Sequence[str], xlabel: str, points: Mapping[str, tuple], error: Sequence[float],
+              title="", note="") -> Figure:
+    """Accuracy y against x along a sweep of the joint arm, a label (the weight lambda) for each point, in order.
+    `points` are single methods beside the curve: {"control": (x, accuracy)}. `error`: half the width of the interval of
+    y, for each point of the sweep and then for each of `points`. Accuracies and errors are fractions.
     """
-    points, num = points or {}, len(labels)
-    at = np.array([*zip(x, y, strict=True), *points.values()], float)
-    half = np.zeros(len(at)) if error is None else np.array(error, float)
-    if ylabel.startswith("Accuracy") and at[:, 1].max() <= 1:
-        half, at[:, 1] = 100 * half, 100 * at[:, 1]
+    at, half, num = np.array([*zip(x, y, strict=True), *points.values()]), 100 * np.array(error), len(labels)
+    at[:, 1] *= 100
     fig, ax = _figure(6.6, 4.2, title, note)
-    if error is not None:
-        ax.errorbar(*at.T, yerr=half, fmt="none", ecolor=MUTED, alpha=0.5, elinewidth=1, capsize=3, zorder=1)
-    ax.plot(*at[:num].T, "o-", color=COLORS[method], ms=7, mec="white", mew=1)
+    ax.errorbar(*at.T, yerr=half, fmt="none", ecolor=MUTED, alpha=0.5, elinewidth=1, capsize=3, zorder=1)
+    ax.plot(*at[:num].T, "o-", color=COLORS["joint"], ms=7, mec="white", mew=1)
     for name, place in zip(points, at[num:], strict=True):
         ax.plot(*place, "D", color=COLORS[name], ms=7, mec="white", mew=1)
     ax.margins(0.14, 0.14)
-    ax.grid(error is None, axis="x")  # upright lines would look like intervals
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set(xlabel=xlabel, ylabel=LABELS["accuracy"])
     _label_above(ax, at + np.stack([0 * half, half], 1), [*labels, *map(name_of, points)])
     return fig
 

@@ -19,7 +19,6 @@ FILES = {"README.md": "en", "README.zh.md": "zh", "docs/results.md": "en", "docs
 
 COURSE = {"clean": 84.80, "degraded": 47.26, "joint": 80.95, "psnr_db": 28.80, "ssim": 0.8691}  # the course document
 JOINT_DOCUMENT = {"apart": (92.1, 28.5), "joint": (93.8, 30.2)}  # accuracy (%), PSNR (dB); noise and mask not stated
-RESSHUFFLE_DOCUMENT = (27.579, 0.8031)  # DIV2K valid, RGB
 PUBLISHED_X2 = {  # luma, border of 2: PSNR (dB), SSIM on Set5, Set14, B100
     "bicubic": ((33.66, 0.9299), (30.24, 0.8688), (29.56, 0.8431)),
     "SRCNN (57 K)": ((36.66, 0.9542), (32.42, 0.9063), (31.36, 0.8879)),
@@ -122,7 +121,7 @@ def read(task: str, results: str | Path = ROOT / "results") -> dict:
 def answer(task: str, results: str | Path = ROOT / "results", language: str = "en") -> str:
     """A study's answer in two or three sentences, its figures filled in from results/."""
     texts = ANSWERS[task]
-    return texts.get(language, texts["en"]).format(**FIGURES[task](read(task, results), Path(results)))
+    return texts.get(language, texts["en"]).format(**FIGURES[task](read(task, results)))
 
 
 def _scores(run: dict, protocol: str = "literature") -> dict[tuple[str, str], dict]:
@@ -130,39 +129,40 @@ def _scores(run: dict, protocol: str = "literature") -> dict[tuple[str, str], di
     return {(row["set"], row["method"]): row for row in run["summary"] if row.get("protocol", "literature") == protocol}
 
 
-def _multi(run: dict, results: Path) -> dict:
+def _multi(run: dict) -> dict:
     percent = {row["rung"]: 100 * row["accuracy"] for row in run["summary"]}
     gain = next(row for row in run["comparisons"] if row["comparison"] == "control → frozen")
     return percent | {"gain": signed(gain["points"]), "loss": -run["unseen_gain"]["adapted"]["points"]}
 
 
-def _task1(run: dict, results: Path) -> dict:
+def _task1(run: dict) -> dict:
     luma, reference = _scores(run), _scores(run, "reference")
     return {"srnet": luma["Set14", "srnet"]["psnr_db"], "bicubic": luma["Set14", "bicubic"]["psnr_db"],
             "vdsr": PUBLISHED_X2["VDSR (665 K)"][1][0], "ours": reference["Set14", "srnet"]["psnr_db"],
             "course": COURSE["psnr_db"]}  # fmt: skip
 
 
-def _task2(run: dict, results: Path) -> dict:
+def _task2(run: dict) -> dict:
     clean, degraded = (100 * run["summary"][name] for name in ("clean", "degraded"))
     return {"clean": clean, "degraded": degraded, "lost": clean - degraded}
 
 
-def _srgan(run: dict, results: Path) -> dict:
+def _srgan(run: dict) -> dict:
     rows = {method: row for (name, method), row in _scores(run).items() if name == "Set14"}
-    return {"srresnet": rows["srresnet"]["psnr_db"], "srgan": rows["srgan"]["psnr_db"], "steps": num_steps(run),
+    return {"srresnet": rows["srresnet"]["psnr_db"], "srgan": rows["srgan"]["psnr_db"],
+            "steps": run["settings"]["num_epochs"] * run["settings"]["steps_per_epoch"],
             "cost": rows["srresnet"]["psnr_db"] - rows["srgan"]["psnr_db"],
             **{f"niqe_{name}": rows[name]["niqe"] for name in ("srresnet", "srgan", "truth")}}  # fmt: skip
 
 
-def _resshuffle(run: dict, results: Path) -> dict:
+def _resshuffle(run: dict) -> dict:
     rows, edsr = _scores(run), PUBLISHED_X4["EDSR-baseline (1.52 M)"]
     ours, b100 = (rows[name, "resshuffle"]["psnr_db"] for name in ("Set14", "B100"))
     return {"ours": ours, "b100": b100, "gap": edsr[1][0] - ours, "gap_b100": edsr[2][0] - b100,
             "bicubic": rows["Set14", "bicubic"]["psnr_db"]}  # fmt: skip
 
 
-def _joint(run: dict, results: Path) -> dict:
+def _joint(run: dict) -> dict:
     figures = {"share": run["l1_share"], "seeds": run["seeds"]}
     for arm, end in (("joint", ""), ("joint_10", "_10")):
         points, low, high = map(signed, run["differences"][arm]["accuracy"])
@@ -171,7 +171,7 @@ def _joint(run: dict, results: Path) -> dict:
     return figures
 
 
-def _colorization(run: dict, results: Path) -> dict:
+def _colorization(run: dict) -> dict:
     rows = {row["method"]: row for row in run["summary"]}
     document = ("mse", "perceptual", "regularised", "fast", "slow")
     return {"chroma": rows["chroma"]["psnr_db"], "grey": rows["grey"]["psnr_db"],
@@ -185,10 +185,6 @@ FIGURES = {"multi": _multi, "task1": _task1, "task2": _task2, "srgan_x4": _srgan
            "joint_restoration": _joint, "colorization": _colorization}  # fmt: skip
 
 
-def num_steps(run: dict) -> int:
-    return run["settings"]["num_epochs"] * run["settings"]["steps_per_epoch"]
-
-
 # --- tables -----------------------------------------------------------------------------------------------------
 
 WORDS = {
@@ -196,22 +192,21 @@ WORDS = {
         "clean": "clean (ceiling)", "degraded": "degraded (floor)", "cascade": "cascade", "control": "**control**",
         "capacity": "capacity", "frozen": "**frozen**", "joint": "joint", "task_only": "task only",
         "distilled": "distilled", "feature_loss": "feature loss", "nearest": "nearest", "bicubic": "bicubic",
-        "srnet": "**SRNet**", "srresnet": "SRResNet",
-        "resshuffle": "**ResShuffle**", "srgan": "SRGAN", "truth": "originals", "course": "course document",
+        "srnet": "**SRNet**", "srresnet": "SRResNet", "resshuffle": "**ResShuffle**", "srgan": "SRGAN",
+        "truth": "originals", "course": "course document",
         "rung": "rung", "sees": "the classifier sees", "accuracy": "accuracy (%)", "over": "over the control (points)",
         "luma": "{}, luma", "reference": "Set14, RGB", "stage": "stage", "data": "data", "loss": "loss",
         "optimizer": "optimiser", "rate": "rate", "epochs": "epochs", "batch": "batch", "ours": "ours",
         "super-resolution": "1a super-resolution", "classification": "1b classification",
-        "adaptation": "2 adaptation (ours alone)", "joint stage": "3 joint fine-tuning",
-        "method": "PSNR (dB) / SSIM", "photographs": "photographs",
-        "downsampled": "CIFAR-10 at 16×16", "upsampled": "CIFAR-10 at 16×16, upsampled",
+        "adaptation": "2 adaptation (ours alone)", "joint stage": "3 joint fine-tuning", "method": "PSNR (dB) / SSIM",
+        "photographs": "photographs", "downsampled": "CIFAR-10 at 16×16", "upsampled": "CIFAR-10 at 16×16, upsampled",
     },
     "zh": {
         "clean": "清晰（上限）", "degraded": "退化（下限）", "cascade": "级联", "control": "**对照组**",
         "capacity": "等容量组", "frozen": "**冻结组**", "joint": "联合组", "task_only": "仅任务损失",
         "distilled": "蒸馏", "feature_loss": "特征损失", "nearest": "最近邻", "bicubic": "双三次",
-        "srnet": "**SRNet**", "srresnet": "SRResNet",
-        "resshuffle": "**ResShuffle**", "srgan": "SRGAN", "truth": "原图", "course": "课题原文",
+        "srnet": "**SRNet**", "srresnet": "SRResNet", "resshuffle": "**ResShuffle**", "srgan": "SRGAN",
+        "truth": "原图", "course": "课题原文",
         "rung": "组别", "sees": "分类器的输入", "accuracy": "准确率（%）", "over": "与对照组之差（百分点）",
         "luma": "{}，亮度", "reference": "Set14，RGB", "stage": "阶段", "data": "数据", "loss": "损失",
         "optimizer": "优化器", "rate": "学习率", "epochs": "轮数", "batch": "批大小", "ours": "本项目",
@@ -221,16 +216,12 @@ WORDS = {
         "CE + smoothing": "CE + 标签平滑", "L1 + CE + smoothing": "L1 + CE + 标签平滑",
     },
 }  # fmt: skip
-SEEN = {
-    "en": {"16×16 → bicubic": "16×16 → bicubic", "16×16 → SRNet": "16×16 → SRNet",
-           "16×16 → SRNet, fine-tuned": "16×16 → SRNet, fine-tuned", "32×32, clean": "32×32",
-           "16×16 → SRNet's layers, fine-tuned": "16×16 → SRNet's layers, no photographs"},
+SEEN = {  # what the ladder's table says otherwise
+    "en": {"32×32, clean": "32×32", "16×16 → SRNet's layers, fine-tuned": "16×16 → SRNet's layers, no photographs"},
     "zh": {"16×16 → bicubic": "16×16 → 双三次", "16×16 → SRNet": "16×16 → SRNet",
            "16×16 → SRNet, fine-tuned": "16×16 → SRNet，微调", "32×32, clean": "32×32",
            "16×16 → SRNet's layers, fine-tuned": "16×16 → 与 SRNet 同结构，未用照片训练"},
 }  # fmt: skip
-
-
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "muon": "Muon"}
 
 

@@ -78,10 +78,9 @@ def begin(
     finished = bool((read_info(Path(results_root) / task) or {}).get("finished"))
     if profile == "study" and finished and not there:
         needs = " and ".join(settings_tables.NEEDS[task])
-        raise ValueError(
-            f"Profile study: its finished run is in {results_root}/{task}, and {needs} is not in {data_root}. Get it "
-            f"(`python datasets.py`), or take profile auto or quick, or another results_root to train on other data."
-        )
+        advice = "or take profile auto or quick, or another results_root to train on other data."
+        raise ValueError(f"Profile study: its finished run is in {results_root}/{task}, and {needs} is not in "
+                         f"{data_root}. Get it (`python datasets.py`), {advice}")  # fmt: skip
     reason = ""
     if profile == "auto":
         profile = "study" if finished and there else "quick"
@@ -119,9 +118,8 @@ def start_device(seed: int = 0) -> torch.device:
 def environment(device: torch.device) -> dict[str, str]:
     """Versions and device, as run.json stores them."""
     count = torch.get_num_threads()
-    hardware = f"CPU, {count} thread{'s' if count > 1 else ''}"
-    if device.type == "cuda":
-        hardware = torch.cuda.get_device_name(device)
+    cpu = f"CPU, {count} thread{'s' if count > 1 else ''}"
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     return {"Python": platform.python_version(), "torch": torch.__version__, "device": hardware}
 
 
@@ -206,9 +204,7 @@ def read_run(folder: str | Path) -> Run | None:
         raise ValueError(f"{path} cannot be read ({error}). Restore it, or: {DELETE}") from error
 
 
-def find_run(
-    folder: str | Path, settings: Mapping, data: Mapping, restart_on_change: bool = False
-) -> Run | None:
+def find_run(folder: str | Path, settings: Mapping, data: Mapping, restart_on_change: bool = False) -> Run | None:
     """The finished run of this folder if it is the one asked for; None where training has still to be done.
 
     Compared are the settings that training reads, and the weights it started from (data["pretrained"]); the training
@@ -236,10 +232,8 @@ def find_run(
                 (folder / "run.json").unlink(missing_ok=True)
         return None
     if changed:
-        raise ValueError(
-            f"{folder} holds a run with other settings ({'; '.join(changed)}). "
-            f"Set them back, name another results_root, or delete that folder to train afresh."
-        )
+        advice = "Set them back, name another results_root, or delete that folder to train afresh."
+        raise ValueError(f"{folder} holds a run with other settings ({'; '.join(changed)}). {advice}")
     return read_run(folder)
 
 
@@ -292,10 +286,8 @@ def save_tensors(path: Path, content: dict) -> None:
         try:
             write_whole(path, lambda beside: beside.write_bytes(buffer.getbuffer()))
         except OSError as error:
-            raise OSError(
-                f"{path} could not be written ({error.strerror or error}). What was there before is kept; "
-                f"make room and run again, it goes on from there."
-            ) from error
+            advice = "What was there before is kept; make room and run again, it goes on from there."
+            raise OSError(f"{path} could not be written ({error.strerror or error}). {advice}") from error
 
 
 def on_cpu(content):
@@ -345,10 +337,9 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
     if wanted != found:
-        different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        name = different[0]
+        name, *others = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise ValueError(
-            f"{path} holds another network's weights: {len(different)} entries differ from {type(model).__name__}'s; "
+            f"{path} holds another network's weights: {1 + len(others)} entries differ from {type(model).__name__}'s; "
             f"{name} is {found.get(name, 'absent')} there and {wanted.get(name, 'absent')} here. "
             f"Build the network with the settings in the run.json beside it."
         )

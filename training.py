@@ -28,23 +28,17 @@ import runs
 from runs import Run, process_count, process_rank
 
 Batch = Mapping[str, Tensor]
+Batches = Callable[[torch.Generator], Iterable[Batch]]
 Loss = Callable[[nn.Module, Batch], tuple[Tensor, dict]]
+Validate = Callable[[nn.Module], dict[str, float]]
 
 
 def fit(
-    model: nn.Module,
-    loss: Loss,
-    batches: Callable[[torch.Generator], Iterable[Batch]],
-    folder: str | Path,
-    settings: Mapping,
-    data: Mapping,
-    validate: Callable[[nn.Module], dict[str, float]],
-    monitor: str = "accuracy",
-    mode: str = "max",
-    restart_on_change: bool = False,
+    model: nn.Module, loss: Loss, batches: Batches, folder: str | Path, settings: Mapping, data: Mapping,
+    validate: Validate, monitor: str = "accuracy", mode: str = "max", restart_on_change: bool = False,
     report: Callable[[nn.Module, pd.DataFrame], None] | None = None,
     load: bool = True,
-) -> Run:
+) -> Run:  # fmt: skip
     """Train `model` in place and leave it with the weights of its best epoch; return the run.
 
     loss      loss(model, batch) -> (total, parts): a scalar tensor, and scalars by name for the history.
@@ -93,18 +87,10 @@ def train_epoch(model: nn.Module, loss: Loss, batches: Iterable[Batch], optimize
 
 
 def fit_gan(
-    generator: nn.Module,
-    discriminator: nn.Module,
-    content_loss: Callable[[Tensor, Tensor], tuple[Tensor, dict]],
-    batches: Callable[[torch.Generator], Iterable[Batch]],
-    folder: str | Path,
-    settings: Mapping,
-    data: Mapping,
-    validate: Callable[[nn.Module], dict[str, float]],
-    monitor: str = "niqe",
-    mode: str = "min",
-    restart_on_change: bool = False,
-) -> Run:
+    generator: nn.Module, discriminator: nn.Module, content_loss: Callable[[Tensor, Tensor], tuple[Tensor, dict]],
+    batches: Batches, folder: str | Path, settings: Mapping, data: Mapping, validate: Validate,
+    monitor: str = "niqe", mode: str = "min", restart_on_change: bool = False,
+) -> Run:  # fmt: skip
     """Train `generator` against `discriminator`; leave it with the weights of its best epoch, and return the run.
 
     content_loss  content_loss(sr_img, hr_img) -> (total, parts): keeps the generator close to the image.
@@ -232,7 +218,7 @@ class RunInProgress:
         if self.settings.get("clip_norm"):
             nn.utils.clip_grad_norm_(model.parameters(), self.settings["clip_norm"])
 
-    def epochs(self, batches: Callable[[torch.Generator], Iterable[Batch]]) -> Iterator[Iterator[Batch]]:
+    def epochs(self, batches: Batches) -> Iterator[Iterator[Batch]]:
         """The batches of every epoch that is still to be done; after each one: validate, save."""
         if self.finished:
             return
@@ -338,10 +324,8 @@ class RunInProgress:
         begun = saved["info"]
         other = runs._changes(begun["settings"], self.settings) and not runs.goes_on(begun["settings"], self.settings)
         if other or begun["data"] != self.identity["data"]:
-            raise ValueError(
-                f"{self.folder} holds an unfinished run with other settings or data. "
-                f"Set them back to go on, or delete that folder to train afresh."
-            )
+            advice = "Set them back to go on, or delete that folder to train afresh."
+            raise ValueError(f"{self.folder} holds an unfinished run with other settings or data. {advice}")
         for name, part in self.state.items():
             part.load_state_dict(saved[name])
         self.epoch, self.rows, self.best_value = saved["epoch"], saved["history"], saved["best_value"]
@@ -514,8 +498,7 @@ def make_optimizer(model: nn.Module, settings: Mapping) -> torch.optim.Optimizer
     if name == "adamw":
         return torch.optim.AdamW(parameters, rate, weight_decay=decay)
     if name == "sgd":
-        momentum = settings.get("momentum", 0.9)
-        nesterov = settings.get("nesterov", False)
+        momentum, nesterov = settings.get("momentum", 0.9), settings.get("nesterov", False)
         return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay, nesterov=nesterov)
     raise ValueError(f"optimizer is adam, adamw, muon or sgd; got {name!r}.")
 
@@ -531,14 +514,13 @@ def make_schedule(settings: Mapping) -> Callable[[int], float]:
     (a fraction of all steps), then half a cosine down to final_rate (a fraction of the peak, 0 unless set; after
     Smith & Topin 2018).
     """
-    name = settings.get("schedule", "constant")
-    steps_per_epoch = settings["steps_per_epoch"]
-    total = settings["num_epochs"] * steps_per_epoch
+    name, steps_per_epoch = settings.get("schedule", "constant"), settings["steps_per_epoch"]
     if name == "constant":
         return lambda step: 1.0
     if name == "step":
         return lambda step: settings["gamma"] ** (step // steps_per_epoch // settings["step_epochs"])
     if name == "one_cycle":
+        total = settings["num_epochs"] * steps_per_epoch
         rise = max(1, round(settings.get("warmup", 0.2) * total))
         low = settings.get("final_rate", 0.0)
         return lambda step: (
@@ -574,10 +556,9 @@ def predict(
     epoch; what is reported is computed without.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    was_training = model.training
-    model.eval()
     mixed = mixed_precision and computes_bfloat16(device)
-    outputs = []
+    was_training, outputs = model.training, []
+    model.eval()
     for part in images.split(batch_size):
         part = part.to(device, memory_format=torch.channels_last)
         # a GPU's convolutions would otherwise round float32 to TF32's 10 bits

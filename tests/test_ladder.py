@@ -91,7 +91,7 @@ def test_a_difference_is_above_less_below(trained):
     fake = copy.copy(trained)
     fake.test_labels = torch.ones(4)
     fake.test = lambda rung, seed: {"prediction": torch.tensor(correct[rung, seed])}
-    gain = fake._compare("frozen", "control")  # `compare` remembers what the other ladder found
+    gain = fake.compare("frozen", "control")
     assert (gain["points"], gain["by_seed"]) == (37.5, [50.0, 25.0]) and gain["low"] <= 37.5 <= gain["high"]
     # the first degradation, which all were trained on, does not count
     fake.unseen = lambda rung, seed: torch.tensor([[rung == "control"] * 4, correct[rung, seed]]).bool()
