@@ -1,5 +1,4 @@
 """upscale.py: tiles without seams, files that come out whole and are never written over, scores of test sets."""
-
 import math
 
 import numpy as np
@@ -17,6 +16,8 @@ import settings as settings_tables
 import training
 import upscale
 
+from .conftest import random_image, save, write_run
+
 
 def trained_like(model, std=1e-3, bias=0.5):
     """The network with a last layer that does something, as after training."""
@@ -32,11 +33,6 @@ SRRESNET = trained_like(NetSet.SRResNet(4, 8, 2, init="kaiming"))
 RESSHUFFLE = trained_like(NetSet.ResShuffle(3, 8, 1, init="kaiming"))
 RESTORER = trained_like(NetSet.JointNet(num_channels=4), std=0.1, bias=0)
 COLORIZER = trained_like(NetSet.Colorizer(8, keep_luma=True), std=0.1, bias=0)
-
-
-def random_image(height, width, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (3, height, width), dtype=torch.uint8, generator=generator)
 
 
 def difference(a, b):
@@ -93,15 +89,6 @@ def test_a_long_thin_photograph_is_colorized_at_a_bounded_size(monkeypatch):
     assert seen[1] == (32, 40) and all(rows * columns <= 2 * upscale.COLORIZED_AREA for rows, columns in seen)
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def save(path, img, mode="RGB", **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(img.permute(1, 2, 0).numpy()).convert(mode).save(path, **options)
-    return path
-
-
 @pytest.mark.parametrize("model", [SRNET, RESTORER, COLORIZER], ids=["srnet_x2", "restore", "colorize"])
 @pytest.mark.parametrize(("sides", "mode"), [((9, 12), "RGB"), ((9, 12), "P"), ((50, 1), "L"), ((1, 1), "RGB")])
 def test_files_of_any_mode_and_size(tmp_path, model, sides, mode):
@@ -141,44 +128,35 @@ def test_nothing_is_written_over_and_nothing_half_is_left(tmp_path, monkeypatch)
 
 
 def test_load_builds_the_network_of_its_run(tmp_path):
-    model, folder = RESSHUFFLE, tmp_path / "resshuffle_x4"
-    folder.mkdir()
-    torch.save(model.state_dict(), folder / "model.pth")
-    (folder / "history.csv").write_text("epoch\n1\n")
-    sizes = {"scale_factor": 3, "num_channels": 8, "num_blocks": 1}
-    runs.write_json(folder / "run.json", {"finished": True, "settings": sizes, "data": {"name": "a"}})
-    img = random_image(5, 6)
-    assert torch.equal(upscale.upscale(upscale.load("resshuffle_x4", tmp_path), img), upscale.upscale(model, img))
+    sizes, img = {"scale_factor": 3, "num_channels": 8, "num_blocks": 1}, random_image(5, 6)
+    write_run(tmp_path / "resshuffle_x4", sizes, model=RESSHUFFLE)
+    loaded = upscale.load("resshuffle_x4", tmp_path)
+    assert torch.equal(upscale.upscale(loaded, img), upscale.upscale(RESSHUFFLE, img))
     with pytest.raises(FileNotFoundError, match=r"run study_srgan_x4.ipynb first"):
         upscale.load("srresnet_x4", tmp_path)
 
 
 def test_the_command_takes_files_and_folders_skips_what_is_done_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(upscale, "load", lambda name: SRNET)
-    for name in ("a.png", "in/b.png", "in/c.png"):
-        save(tmp_path / name, random_image(5, 7))
+    names = ("a", "in/b", "in/c")
+    for name in names:
+        save(tmp_path / f"{name}.png", random_image(5, 7))
     arguments = [str(tmp_path / "a.png"), str(tmp_path / "in")]
     assert upscale.main(arguments) == 0
-    for name in ("a_srnet_x2.png", "in/b_srnet_x2.png", "in/c_srnet_x2.png"):
-        assert datasets.read_image(tmp_path / name).shape == (3, 10, 14)
+    assert all(datasets.read_image(tmp_path / f"{name}_srnet_x2.png").shape == (3, 10, 14) for name in names)
     save(tmp_path / "in" / "d.png", random_image(5, 7))
     assert upscale.main(arguments) == 0
     out = capsys.readouterr().out
     assert "d_srnet_x2.png is ready" in out and "a_srnet_x2.png is there already" in out
     assert len(list((tmp_path / "in").iterdir())) == 6  # results are not upscaled again
     (tmp_path / "broken.png").write_bytes(b"no image")
-    for args, said in (
-        (arguments, "nothing was written"), ([*arguments, "--out", "one.png"], "can hold one image"),
-        ([str(tmp_path / "broken.png"), *arguments, "--out", str(tmp_path / "new")], "cannot be read as an image"),
-        ([str(tmp_path / "none.png")], "no such file"),
-    ):  # fmt: skip
+    broken = [str(tmp_path / "broken.png"), *arguments, "--out", str(tmp_path / "new")]
+    for args, said in ((arguments, "nothing was written"), ([*arguments, "--out", "one.png"], "can hold one image"),
+                       (broken, "cannot be read as an image"), ([str(tmp_path / "none.png")], "no such file")):
         assert upscale.main(args) == 1
         error = capsys.readouterr().err
         assert said in error and len(error.splitlines()) == 1
     assert len(list((tmp_path / "new").iterdir())) == 4  # what is sound is done all the same
-
-
-# --- test sets --------------------------------------------------------------------------------------------------------
 
 
 def sr_test_set(*hr_images, name="two"):
@@ -196,16 +174,14 @@ def test_measure_is_evaluate_image_by_image():
     scores = upscale.measure(methods, test_sets, ("literature", "reference"), niqe)
     assert len(scores) == 3 * (2 * 2 + 1) + 2  # two methods by two protocols, the truth, and RGB for DIV2K
     assert scores.ssim[scores.method == "truth"].isna().all()
-    assert set(scores.image) == {"Set5 img_0", "Set5 img_1", "DIV2K/valid img_0"}
     assert set(scores[scores.set == "DIV2K/valid"].protocol) == {"literature", "reference", "rgb"}
     shown = upscale.upscaled_images(methods, test_sets, ["Set5 img_1"])["Set5 img_1"]
     assert list(shown) == ["nearest", "bicubic", "truth"] and torch.equal(datasets.to_float(shown["truth"]), hr_img)
     bicubic = datasets.to_float(shown["bicubic"])
     for protocol in ("reference", "literature"):
         row = scores.query("image == 'Set5 img_1' and method == 'bicubic' and protocol == @protocol").iloc[0]
-        expected = metrics.evaluate(bicubic[None], hr_img[None], protocol, 2)
-        assert (row.psnr_db, row.ssim) == (expected["psnr_db"].item(), expected["ssim"].item())
-        assert row.niqe == niqe.score(bicubic)
+        expected = metrics.evaluate(bicubic[None], hr_img[None], protocol, 2) | {"niqe": niqe.score(bicubic)}
+        assert dict(row[expected.keys()]) == expected
     assert upscale.bicubic_psnr(lr_img[None], hr_img[None]) == row.psnr_db
 
 
