@@ -70,3 +70,9 @@ def run_twice(*command: object, cwd: Path) -> str:
     assert done.returncode == 0, done.stderr[-3000:]
     assert "FutureWarning" not in done.stderr
     return done.stdout
+
+
+def refuses(error: type[BaseException] | tuple, said: str, call: Callable, *args, **options) -> None:
+    """The call raises this error, whose message matches `said`."""
+    with pytest.raises(error, match=said):
+        call(*args, **options)

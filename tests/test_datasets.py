@@ -12,7 +12,7 @@ import torch
 import datasets
 from datasets import imresize
 
-from .conftest import random_image, save
+from .conftest import random_image, refuses, save
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
@@ -71,8 +71,7 @@ def test_sets_refuse_what_does_not_fit(tmp_path):
         "float32 .*expected uint8": {"images": [torch.rand(3, 32, 32)]},
         "0 images": {"images": []},
     }.items():
-        with pytest.raises(ValueError, match=message):
-            datasets.DIV2KDataset(**options)
+        refuses(ValueError, message, datasets.DIV2KDataset, **options)
 
 
 def test_test_set_of_plain_images_and_of_pairs(tmp_path):
@@ -97,8 +96,7 @@ def test_test_set_of_plain_images_and_of_pairs(tmp_path):
     with pytest.raises(ValueError, match=r"21x15.*makes 20x15"):
         pairs[0]
     save(root / "HR" / "img_002.png", img)
-    with pytest.raises(FileNotFoundError, match="lacks the LR file of img_002"):
-        datasets.SRTestSet(root, 2)
+    refuses(FileNotFoundError, "lacks the LR file of img_002", datasets.SRTestSet, root, 2)
 
 
 @pytest.mark.parametrize("folder", ["", "image_SRF_2"])
@@ -117,8 +115,7 @@ def test_pairs_in_one_folder(tmp_path, folder):
 def test_names_that_leave_open_which_is_hr_are_refused(tmp_path, hr, lr):
     save(tmp_path / f"{hr}.png", random_image(8, 8))
     save(tmp_path / f"{lr}.png", random_image(4, 4))
-    with pytest.raises(ValueError, match=f"{lr}.*put HR into HR/"):
-        datasets.SRTestSet(tmp_path, 2)
+    refuses(ValueError, f"{lr}.*put HR into HR/", datasets.SRTestSet, tmp_path, 2)
 
 
 @pytest.fixture
@@ -170,8 +167,7 @@ def test_class_folders_of_cifar_are_the_same_data(cifar, tmp_path):
     copy = datasets.find_classification(tmp_path / "png")
     assert copy.fingerprint == datasets.CIFAR10Dataset(folders["bin"]).fingerprint and copy.name == "CIFAR-10"
     (train / "frog").rename(train / "toad")
-    with pytest.raises(ValueError, match=r"toad, truck instead of airplane"):
-        datasets.find_classification(tmp_path / "png")
+    refuses(ValueError, r"toad, truck instead of airplane", datasets.find_classification, tmp_path / "png")
 
 
 def test_a_folder_of_ones_own_classes(tmp_path):
@@ -212,10 +208,8 @@ def test_only_without_any_cifar_the_drawn_set_stands_in(tmp_path, monkeypatch):
     assert datasets.find_classification(tmp_path, train=False) == ("drawn", False)
     for found, message in (("notes.txt", "no part of CIFAR-10"), ("cifar-10-python.tar.gz", "is not unpacked")):
         (tmp_path / "CIFAR10" / found).touch()
-        with pytest.raises(FileNotFoundError, match=message):
-            datasets.find_classification(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"python datasets\.py download cifar10"):
-        datasets.CIFAR10Dataset(tmp_path / "none")
+        refuses(FileNotFoundError, message, datasets.find_classification, tmp_path)
+    refuses(FileNotFoundError, r"python datasets\.py download cifar10", datasets.CIFAR10Dataset, tmp_path / "none")
 
 
 def test_sample_takes_every_image_once_before_any_twice():
@@ -230,8 +224,7 @@ def test_centre_crops_are_the_middle_of_both_sizes():
     lr_img, hr_img = datasets.centre_crops(test_set, 16)
     assert lr_img.shape == (2, 3, 8, 8) and torch.equal(lr_img[1], test_set[1][0][:, 12:20, 5:13])
     assert hr_img.shape == (2, 3, 16, 16) and torch.equal(hr_img[0], test_set[0][1][:, 12:28, 18:34])
-    with pytest.raises(ValueError, match="smaller than 42 pixels"):
-        datasets.centre_crops(test_set, 42)
+    refuses(ValueError, "smaller than 42 pixels", datasets.centre_crops, test_set, 42)
 
 
 @pytest.mark.parametrize(("part", "find"), [("train", datasets.find_sr_train), ("valid", datasets.find_sr_valid)])
@@ -242,8 +235,7 @@ def test_photographs_are_taken_where_they_come_first(tmp_path, part, find):
         assert find(tmp_path).names == [f"{len(place)} 图"]
         assert find(tmp_path).name == (f"DIV2K/{part}" if "DIV2K" in place else place.format(part))
     file.rename(file.with_suffix(".txt"))
-    with pytest.raises(FileNotFoundError, match="holds no image"):  # there, but broken: nothing else in its stead
-        find(tmp_path)
+    refuses(FileNotFoundError, "holds no image", find, tmp_path)  # there, but broken: nothing else in its stead
 
 
 @pytest.mark.parametrize("there, find, line", [

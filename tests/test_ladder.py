@@ -10,7 +10,7 @@ import runs
 import training
 from ladder import Arm, Ladder
 
-from .conftest import same, write_run
+from .conftest import refuses, same, write_run
 
 CHANGES = {"num_valid": 40, "num_test": 60, "num_unseen": 20, "batch_size": 8, "adapt_epochs": 1, "adapt_lengths": [],
            "adapt_steps": 2, "adapt_images": 40, "steps_per_epoch": 2, "seeds": [0, 1], "sweep": [10.0]}  # fmt: skip
@@ -108,8 +108,7 @@ def test_a_new_arm_is_one_entry(tmp_path, monkeypatch):
     ({"num_valid": 20}, "num_valid must be task 2's"), ({"arms": ["jiont"]}, "no arm jiont; there are control"),
 ])  # fmt: skip
 def test_settings_that_do_not_fit_are_named(tmp_path, changes, said):
-    with pytest.raises(ValueError, match=said):
-        build(tmp_path, **changes).train()
+    refuses(ValueError, said, lambda: build(tmp_path, **changes).train())
 
 
 def test_everything_is_recorded(trained):

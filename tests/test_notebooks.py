@@ -14,7 +14,7 @@ import runs
 import settings
 from notebooks import NotebookError, check, execute, run_cells
 
-from .conftest import ROOT, run_twice
+from .conftest import ROOT, refuses, run_twice
 
 SMALL = {"num_epochs": 2, "steps_per_epoch": 3, "num_channels": 8}
 # settings small enough for one core and a minute, by task; 8 channels: with 4, a strided convolution of oneDNN never
@@ -71,16 +71,14 @@ def test_execute_runs_here_injects_parameters_and_leaves_plain_text(tmp_path):
 
 def test_in_place_is_rewritten_whole_and_a_failure_changes_nothing(tmp_path):
     path = write(tmp_path / "a.ipynb", code("n = 3", "parameters", execution_count=9), code("print(n)"))
-    with pytest.raises(NotebookError, match="runs in place without parameters"):
-        execute(path, None, {"n": 4})
+    refuses(NotebookError, "runs in place without parameters", execute, path, None, {"n": 4})
     assert execute(path) == path and text_of(path) == ["", "3\n"]
     book = json.loads(path.read_text())
     assert [cell["execution_count"] for cell in book["cells"]] == [1, 2]
     book["cells"][1]["source"] = "1 / 0"
     path.write_text(json.dumps(book))
     before = path.read_bytes()
-    with pytest.raises(NotebookError, match="The file is as it was"):
-        execute(path)
+    refuses(NotebookError, "The file is as it was", execute, path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -92,8 +90,7 @@ def test_in_place_is_rewritten_whole_and_a_failure_changes_nothing(tmp_path):
 ])  # fmt: skip
 def test_a_failure_is_told_in_a_sentence_and_leaves_a_readable_copy(tmp_path, source, error, said):
     path, out = write(tmp_path / "a.ipynb", code("print('first')"), code(source)), tmp_path / "out.ipynb"
-    with pytest.raises(error, match=said):
-        execute(path, out, timeout=5)
+    refuses(error, said, execute, path, out, timeout=5)
     if error is NotebookError:
         assert text_of(out)[0] == "first\n"
 
@@ -110,8 +107,7 @@ def test_parameters_are_refused_before_anything_runs(tmp_path, runner):
         ("c", {}, FileNotFoundError, r"No notebook at .*c\.ipynb"),
         ("d", {}, NotebookError, r"d\.ipynb is not a notebook"),
     ):
-        with pytest.raises(error, match=said):
-            runner(tmp_path / f"{name}.ipynb", parameters)
+        refuses(error, said, runner, tmp_path / f"{name}.ipynb", parameters)
 
 
 def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsys, monkeypatch):
@@ -131,8 +127,7 @@ def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsy
     assert (names["num_epochs"], names["here"], names["data_root"]) == (2, str(folder), str(tmp_path))
     assert capsys.readouterr().out == "2\n7\n" and plt.get_fignums() == []
     assert Path.cwd() == tmp_path and sys.path == paths
-    with pytest.raises(NotebookError, match="no code cell tagged 'evaluation'"):
-        run_cells(path, until="evaluation")
+    refuses(NotebookError, "no code cell tagged 'evaluation'", run_cells, path, until="evaluation")
     with pytest.raises(ZeroDivisionError) as caught:
         run_cells(path)
     assert str(caught.traceback[-1].frame.code.raw.co_filename) == "a.ipynb cell 5"

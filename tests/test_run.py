@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 import notebooks
 import run
 
-from .conftest import ROOT, random_image, save, write_run
+from .conftest import ROOT, random_image, refuses, save, write_run
 
 
 def call(*args: str, cwd: Path, script: Path = ROOT / "run.py", **env: str) -> subprocess.CompletedProcess:
@@ -55,8 +55,7 @@ def test_help_and_unknown_commands_run_nothing(project):
 def test_it_runs_where_the_streams_are_jupyters(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["run.py", "--help"])
     monkeypatch.setattr(sys, "stdout", io.StringIO())  # has no `reconfigure`
-    with pytest.raises(SystemExit, match="0"):
-        runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+    refuses(SystemExit, "0", runpy.run_path, str(ROOT / "run.py"), run_name="__main__")
     assert "One command for everything" in sys.stdout.getvalue()
 
 
@@ -111,8 +110,7 @@ def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path
     monkeypatch.setattr(run, "ROOT", tmp_path)
     (tmp_path / "DS" / "Set14").mkdir(parents=True)  # empty
     for names in ([], ["multi_learning.ipynb"]):  # which builds on the first two
-        with pytest.raises(SystemExit, match="study needs CIFAR10 and Set14 and Set5 in DS/"):
-            run.study(names)
+        refuses(SystemExit, "study needs CIFAR10 and Set14 and Set5 in DS/", run.study, names)
     for name in ("Set14", "Set5"):
         save(tmp_path / "DS" / name / "HR" / "a.png", random_image(8, 8))
     assert run.study(["mine.ipynb"]) == 2 and calls == []
@@ -138,8 +136,7 @@ def test_requirements_are_installed_once_and_again_when_they_change(project, mon
     (project / "requirements.txt").write_text("numpy\n")
     code = 1
     for _ in range(2):  # a failed install is not remembered as done
-        with pytest.raises(SystemExit, match=r"installing requirements.txt failed"):
-            run.make_environment(dev=False)
+        refuses(SystemExit, r"installing requirements.txt failed", run.make_environment, dev=False)
     code = 0
     for version, dev in itertools.product(("3.11", "3.12"), (False, True)):  # a new Python has nothing yet
         monkeypatch.setattr(run, "python_version", lambda version=version: version)
@@ -147,8 +144,7 @@ def test_requirements_are_installed_once_and_again_when_they_change(project, mon
     assert installs[2:] == [*["requirements.txt"] * 4, "requirements-dev.txt"]
     monkeypatch.setattr(run, "python_version", str)
     monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match="apt install python3-venv"):
-        run.make_environment(dev=False)
+    refuses(SystemExit, "apt install python3-venv", run.make_environment, dev=False)
 
 
 def test_the_command_runs_in_the_environment_that_is_there(project, tmp_path):

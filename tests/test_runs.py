@@ -11,7 +11,7 @@ from torch import nn
 import NetSet
 import runs
 
-from .conftest import same, write_run
+from .conftest import refuses, same, write_run
 from .test_training import DATA, SETTINGS, batches, fit, never, new_model
 
 
@@ -65,10 +65,8 @@ def test_files_that_hold_other_things_are_named_and_no_sound_one_is_to_be_delete
     whole = bytearray(path.read_bytes())
     for damaged in (whole[:1000], b"", b"<html>", whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"model\.pth"):
-            runs.load_weights(model, path)
-    with pytest.raises(FileNotFoundError, match="Run the notebook"):
-        runs.load_weights(model, tmp_path / "none.pth")
+        refuses(ValueError, r"model\.pth", runs.load_weights, model, path)
+    refuses(FileNotFoundError, "Run the notebook", runs.load_weights, model, tmp_path / "none.pth")
 
 
 def test_a_run_loads_its_own_weights_alone(tmp_path):
@@ -77,11 +75,9 @@ def test_a_run_loads_its_own_weights_alone(tmp_path):
     run.record(accuracy=0.5, niqe=float("nan"))
     assert runs.read_info(tmp_path)["accuracy"] == 0.5 and runs.read_info(tmp_path)["niqe"] is None
     torch.save(new_model().state_dict(), tmp_path / "model.pth")
-    with pytest.raises(ValueError, match="not the file that its run"):
-        runs.read_run(tmp_path).load(new_model())
+    refuses(ValueError, "not the file that its run", runs.read_run(tmp_path).load, new_model())
     (tmp_path / "model.pth").unlink()
-    with pytest.raises(FileNotFoundError, match="without its weights"):
-        runs.read_run(tmp_path).load(new_model())
+    refuses(FileNotFoundError, "without its weights", runs.read_run(tmp_path).load, new_model())
 
 
 def test_numbers_without_a_value_become_null(tmp_path):
@@ -99,8 +95,7 @@ def test_a_damaged_file_is_named(tmp_path, name, damage):
     fit(tmp_path)
     path = tmp_path / name
     path.write_text(damage(path.read_text()))
-    with pytest.raises(ValueError, match=rf"{name} .*[Dd]elete the folder"):
-        runs.read_run(tmp_path)
+    refuses(ValueError, rf"{name} .*[Dd]elete the folder", runs.read_run, tmp_path)
 
 
 def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
@@ -159,8 +154,7 @@ def test_begin(tmp_path, capsys, monkeypatch, asked, finished, data_is_there, ex
     if finished is not None:
         write_run(tmp_path / "task2", {}, finished=finished)
     if expected is None:
-        with pytest.raises(ValueError, match=r"CIFAR10 is not in .*another results_root"):
-            runs.begin("task2", asked, "none", tmp_path)
+        refuses(ValueError, r"CIFAR10 is not in .*another results_root", runs.begin, "task2", asked, "none", tmp_path)
         return
     begun = runs.begin("task2", asked, "none", tmp_path, {"seed": 7})
     folder = {"study": "task2", "quick": "quick/task2", "reference": "reference/task2"}[expected]
@@ -194,5 +188,4 @@ def test_a_run_begun_meanwhile_with_other_settings_is_refused(tmp_path):
             second = pool.submit(fit, tmp_path, batches=never)
             time.sleep(0.5)  # it has found an empty folder, and waits
             write_run(tmp_path, SETTINGS | {"learning_rate": 1.0}, model=nn.Linear(1, 1))
-        with pytest.raises(ValueError, match=r"learning_rate 1\.0 -> 0\.003"):
-            second.result()
+        refuses(ValueError, r"learning_rate 1\.0 -> 0\.003", second.result)

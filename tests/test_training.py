@@ -13,7 +13,7 @@ import NetSet
 import runs
 import training
 
-from .conftest import ROOT, run_twice, same, write_run
+from .conftest import ROOT, refuses, run_twice, same, write_run
 
 CHANCE = torch.Generator().manual_seed(5)
 BRIGHTNESS = torch.rand(64, generator=CHANCE)
@@ -205,8 +205,7 @@ def test_schedules_by_hand():
     assert one_cycle[:3] == [0.5, 1.0, 1.0] and one_cycle[10] == pytest.approx(0)
     assert one_cycle[6] == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 2))
     assert factors(schedule="one_cycle", final_rate=0.1)[10] == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="constant, step or one_cycle; got 'cosine'"):
-        factors(schedule="cosine")
+    refuses(ValueError, "constant, step or one_cycle; got 'cosine'", factors, schedule="cosine")
 
 
 @pytest.mark.parametrize("shape", [(16, 40), (40, 16), (3, 16, 40)])
@@ -264,8 +263,7 @@ def test_save_fp16_stores_float16_and_refuses_what_it_cannot_hold(tmp_path):
     exact, large = fit(tmp_path / "exact")[0].state_dict(), new_model()
     assert all(torch.equal(value.half(), stored[name]) for name, value in exact.items())
     nn.init.constant_(large.encoder.conv.bias, 1e5)
-    with pytest.raises(OverflowError, match=r"encoder\.conv\.bias.*save_fp16"):
-        fit(tmp_path / "large", large, settings)
+    refuses(OverflowError, r"encoder\.conv\.bias.*save_fp16", fit, tmp_path / "large", large, settings)
 
 
 def test_mixed_precision_is_used_where_the_device_computes_it(tmp_path, monkeypatch):

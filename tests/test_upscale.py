@@ -16,7 +16,7 @@ import settings as settings_tables
 import training
 import upscale
 
-from .conftest import random_image, save, write_run
+from .conftest import random_image, refuses, save, write_run
 
 
 def trained_like(model, std=1e-3, bias=0.5):
@@ -54,8 +54,7 @@ def test_no_pixel_depends_on_what_lies_beyond_the_radius(model):
 def test_radius_and_cuts_by_hand():
     assert upscale.receptive_radius(NetSet.SRNet(2, 64, 3)) == math.ceil(1 + 1 + 3 * 2 + 1 + 1 + 0.5)
     assert upscale._cuts(1000, 640) == [(0, 504), (504, 1000)] and upscale._cuts(5, 640) == [(0, 5)]
-    with pytest.raises(ValueError, match="Colorizer cannot be cut into tiles"):
-        upscale.receptive_radius(COLORIZER)
+    refuses(ValueError, "Colorizer cannot be cut into tiles", upscale.receptive_radius, COLORIZER)
 
 
 @settings(max_examples=10)
@@ -132,8 +131,7 @@ def test_load_builds_the_network_of_its_run(tmp_path):
     write_run(tmp_path / "resshuffle_x4", sizes, model=RESSHUFFLE)
     loaded = upscale.load("resshuffle_x4", tmp_path)
     assert torch.equal(upscale.upscale(loaded, img), upscale.upscale(RESSHUFFLE, img))
-    with pytest.raises(FileNotFoundError, match=r"run study_srgan_x4.ipynb first"):
-        upscale.load("srresnet_x4", tmp_path)
+    refuses(FileNotFoundError, r"run study_srgan_x4.ipynb first", upscale.load, "srresnet_x4", tmp_path)
 
 
 def test_the_command_takes_files_and_folders_skips_what_is_done_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
