@@ -13,10 +13,9 @@ def plain_imresize(img: np.ndarray, scale: float, border: str = "symmetric") -> 
         index = np.floor(place - 2 / stretch).astype(int) + np.arange(int(np.ceil(4 / stretch)) + 2)  # counts from 1
         x = np.abs(stretch * (place - index))
         weight = np.select([x <= 1, x <= 2], [1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2])
-        weight /= weight.sum(1, keepdims=True)
         mirror = np.r_[0:length, length - 1 : -1 : -1]
         index = mirror[(index - 1) % (2 * length)] if border == "symmetric" else (index - 1).clip(0, length - 1)
         rows = np.moveaxis(img, axis, 0).astype(float)
-        rows = np.stack([np.tensordot(w, rows[i], 1) for w, i in zip(weight, index, strict=True)])
+        rows = np.stack([np.tensordot(w, rows[i], 1) / w.sum() for w, i in zip(weight, index, strict=True)])
         img = np.moveaxis(np.floor(rows + 0.5).clip(0, 255) if kind == np.uint8 else rows, 0, axis)
     return img.astype(kind)

@@ -46,7 +46,7 @@ def test_imresize_equals_a_plain_port(sides, scale, border, seed):
     made, expected = imresize(torch.from_numpy(img), scale, border).int().numpy(), plain_imresize(img, scale, border)
     # Where an exact sum lies on a half, rounding errors decide; at these five scales no sum has any.
     assert np.abs(made - expected).max() <= (0 if scale in (0.25, 0.5, 1, 2, 4) else 1)
-    assert (made != expected).mean() < 0.02
+    assert (made != expected).mean() < 0.02 or made.size < 400  # in a small image one such sum is a large share
     values = imresize(torch.from_numpy(img / 255), scale, border).numpy()
     assert np.allclose(values, plain_imresize(img / 255, scale, border), atol=1e-12)
 
