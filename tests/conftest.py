@@ -72,7 +72,7 @@ def run_twice(*command: object, cwd: Path) -> str:
     return done.stdout
 
 
-def refuses(error: type[BaseException] | tuple, said: str, call: Callable, *args, **options) -> None:
-    """The call raises this error, whose message matches `said`."""
+def refuses(error: type[BaseException] | tuple, said: str | None, call: Callable, *args, **options) -> None:
+    """The call raises this error, whose message matches `said` where one is asked for."""
     with pytest.raises(error, match=said):
         call(*args, **options)

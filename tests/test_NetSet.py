@@ -143,8 +143,7 @@ def test_vgg_features_come_from_its_file_alone(tmp_path, monkeypatch, name):
     features = NetSet.PerceptualFeatures.of_vgg(path, 2, 2)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     torch.testing.assert_close(features(img), net[:9]((img - mean) / std))
-    with pytest.raises(FileNotFoundError):
-        NetSet.PerceptualFeatures.of_vgg(tmp_path / "vgg19-dcbb9e9d.pth")
+    refuses(FileNotFoundError, None, NetSet.PerceptualFeatures.of_vgg, tmp_path / "vgg19-dcbb9e9d.pth")
     path.write_bytes(path.read_bytes() + b"!")
     refuses(ValueError, "is not whole, or not torchvision's", NetSet.PerceptualFeatures.of_vgg, path)
 

@@ -134,7 +134,7 @@ def test_bad_images_raise(metric, sr_img, hr_img, options, message):
     refuses(ValueError, message, metric, sr_img, hr_img, **options)
 
 
-def test_evaluate_follows_its_protocol_and_the_label_names_it():
+def test_evaluate_follows_its_protocol_the_label_names_it_and_images_are_scored_as_files_hold_them():
     sr_img, hr_img = image_pair(2, 3, 40, 30, noise=0.2)
     sr_img = sr_img * 1.2 - 0.1  # leaves [0, 1]
     stored = ((sr_img.clamp(0, 1) * 255).round() / 255).double()
@@ -149,11 +149,8 @@ def test_evaluate_follows_its_protocol_and_the_label_names_it():
         assert torch.equal(values["psnr_db"], db) and torch.equal(values["ssim"], similarity)
         assert metrics.protocol_label("psnr_db", name, 4) == f"PSNR (dB, {where})"
         assert metrics.protocol_label("ssim", name, 4) == f"SSIM ({where}{padded})"
-
-
-def test_quantize_gives_what_a_file_would_hold():
-    img = torch.tensor([-0.2, 0.0, 0.4 / 255, 0.6 / 255, 0.5, 1.0, 1.7])
-    assert (metrics.quantize(img) * 255).tolist() == pytest.approx([0, 0, 0, 1, 128, 255, 255], abs=1e-4)
+    levels = metrics.quantize(torch.tensor([-0.2, 0.0, 0.4 / 255, 0.6 / 255, 0.5, 1.0, 1.7])) * 255
+    assert levels.tolist() == pytest.approx([0, 0, 0, 1, 128, 255, 255], abs=1e-4)
 
 
 @pytest.mark.parametrize("name, scale_factor, psnr_db, similarity", [

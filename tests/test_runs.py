@@ -101,8 +101,7 @@ def test_a_damaged_file_is_named(tmp_path, name, damage):
 def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
     path = tmp_path / "结果 file.json"
     runs.write_json(path, {"a": 1})
-    with pytest.raises(ZeroDivisionError):
-        runs.write_whole(path, lambda beside: beside.write_text("half") / 0)
+    refuses(ZeroDivisionError, None, runs.write_whole, path, lambda beside: beside.write_text("half") / 0)
     assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
 
 

@@ -54,14 +54,13 @@ def never(*_):
 
 def interrupted(batches, epoch, step):
     """`batches` whose epoch, counted from 1, breaks off before a step."""
-    epochs_begun = []
+    epochs_begun = itertools.count(1)
 
     def until(generator):
-        epochs_begun.append(1)
-        for number, batch in enumerate(batches(generator)):
-            if len(epochs_begun) == epoch and number == step:
-                raise KeyboardInterrupt
-            yield batch
+        breaks_off = next(epochs_begun) == epoch
+        yield from itertools.islice(batches(generator), step if breaks_off else None)
+        if breaks_off:
+            raise KeyboardInterrupt
 
     return until
 
@@ -82,8 +81,7 @@ def test_it_learns_and_leaves_a_whole_run(tmp_path, capsys):
 def test_resuming_gives_the_bits_of_an_uninterrupted_run(tmp_path, optimizer, epoch):
     settings = SETTINGS | {"optimizer": optimizer, "adam_factor": 0.1}
     whole, whole_run = fit(tmp_path / "whole", settings=settings)
-    with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "run", settings=settings, batches=interrupted(batches, epoch, 2))
+    refuses(KeyboardInterrupt, None, fit, tmp_path / "run", settings=settings, batches=interrupted(batches, epoch, 2))
     torch.rand(7)  # a new process has another random state
     resumed, run = fit(tmp_path / "run", settings=settings)
     assert same(whole, resumed) and not same(whole, fit(tmp_path / "other", settings=settings | {"seed": 1})[0])
@@ -92,8 +90,7 @@ def test_resuming_gives_the_bits_of_an_uninterrupted_run(tmp_path, optimizer, ep
 
 def test_an_unfinished_run_goes_on_with_what_no_training_reads_and_refuses_the_rest(tmp_path):
     settings = SETTINGS | {"num_test": 10}
-    with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path, settings=settings, batches=interrupted(batches, 2, 2))
+    refuses(KeyboardInterrupt, None, fit, tmp_path, settings=settings, batches=interrupted(batches, 2, 2))
     with pytest.raises(ValueError, match="other settings or data") as caught:  # its traceback must not keep the lock
         fit(tmp_path, settings=settings, data={"name": "others"})
     assert caught.tb and len(fit(tmp_path, settings=settings | {"num_test": 20, "cutout": 0})[1].history) == 4
@@ -114,8 +111,7 @@ def test_a_run_resumed_in_another_precision_names_both(tmp_path, monkeypatch):
     settings = SETTINGS | {"mixed_precision": True}
     for answer in (False, True):  # an epoch each
         monkeypatch.setattr(training, "computes_bfloat16", lambda device, answer=answer: answer)
-        with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path, settings=settings, batches=interrupted(batches, 2, 2))
+        refuses(KeyboardInterrupt, None, fit, tmp_path, settings=settings, batches=interrupted(batches, 2, 2))
     assert fit(tmp_path, settings=settings)[1].info["precision"] == "float32 → bfloat16"
 
 
@@ -375,8 +371,7 @@ def test_in_discriminator_epochs_the_discriminator_alone_learns(tmp_path):
 def test_resuming_a_gan_gives_the_bits_of_an_uninterrupted_run(tmp_path):
     whole, _, whole_run = fit_gan(tmp_path / "whole")
     pair = new_pair()
-    with pytest.raises(KeyboardInterrupt):
-        fit_gan(tmp_path / "run", batches=interrupted(gan_batches, 3, 1), pair=pair)
+    refuses(KeyboardInterrupt, None, fit_gan, tmp_path / "run", batches=interrupted(gan_batches, 3, 1), pair=pair)
     resumed, _, run = fit_gan(tmp_path / "run", pair=pair)  # the same networks, as in a notebook
     assert same(whole, resumed)
     assert run.history.drop(columns="time_seconds").equals(whole_run.history.drop(columns="time_seconds"))
