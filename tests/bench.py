@@ -25,6 +25,7 @@ import datasets  # noqa: E402
 import metrics  # noqa: E402
 import runs  # noqa: E402
 import upscale  # noqa: E402
+from tests.matlab import plain_imresize  # noqa: E402
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -45,8 +46,7 @@ def race(contestants: dict[str, Callable[[], object]], seconds: float = 8.0, lea
 
 def row(what: str, times: dict[str, float], target: float | None, against: str | None = None) -> dict:
     """Ours against one contestant, or the fastest of the others."""
-    others = {name: value for name, value in times.items() if name != "ours"}
-    against = against or min(others, key=others.get)
+    against = against or min(times.keys() - {"ours"}, key=times.get)
     return {"what": what, "seconds": times, "against": against, "ratio": times[against] / times["ours"],
             "target": target}  # fmt: skip
 
@@ -91,27 +91,6 @@ def bench_metrics() -> list[dict]:
     return rows
 
 
-def plain_imresize(img: np.ndarray, scale: float) -> np.ndarray:
-    """MATLAB's routine as it is usually written for NumPy: indices and weights of each output row, then a loop."""
-    def cubic(x):
-        x = np.abs(x)
-        return ((1.5 * x**3 - 2.5 * x**2 + 1) * (x <= 1)
-                + (-0.5 * x**3 + 2.5 * x**2 - 4 * x + 2) * ((x > 1) & (x <= 2)))  # fmt: skip
-
-    for axis in (0, 1):
-        length, width = img.shape[axis], 4 / min(scale, 1)
-        num = int(np.ceil(length * scale))
-        place = (np.arange(1, num + 1) / scale) + 0.5 * (1 - 1 / scale)
-        index = np.floor(place - width / 2)[:, None] + np.arange(int(np.ceil(width)) + 2)
-        weight = min(scale, 1) * cubic(min(scale, 1) * (place[:, None] - index))
-        weight /= weight.sum(1, keepdims=True)
-        index = np.r_[0:length, length - 1 : -1 : -1][(index.astype(int) - 1) % (2 * length)]
-        img = np.moveaxis(img, axis, 0).astype(float)
-        img = np.stack([np.tensordot(weight[k], img[index[k]], 1) for k in range(num)])
-        img = np.moveaxis(np.clip(np.floor(img + 0.5), 0, 255), 0, axis)
-    return img.astype(np.uint8)
-
-
 def bench_imresize() -> list[dict]:
     rows = []
     cases = {"one of 2040×1356, halved": (1, 1356, 2040), "10,000 of 32×32, halved (Fuzz)": (10_000, 32, 32)}
@@ -153,15 +132,16 @@ def main(names: list[str], path: Path = ROOT / "results" / "bench.json") -> int:
     if unknown := set(names) - set(PARTS):
         print(f"bench has the parts {', '.join(PARTS)}; found {', '.join(sorted(unknown))}.", file=sys.stderr)
         return 2
-    result = {"environment": runs.environment(torch.device("cpu")), "rows": []}
-    old = json.loads(path.read_text(encoding="utf-8")) if names and path.exists() else result
-    rows = old["rows"] if old["environment"] == result["environment"] else []
+    environment, rows = runs.environment(torch.device("cpu")), []
+    if names and path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))
+        rows = old["rows"] if old["environment"] == environment else []
     for part in names or PARTS:
-        rows = [row for row in rows if row["part"] != part] + [{"part": part} | row for row in PARTS[part]()]
-        for measured in rows:
-            if measured["part"] == part:
-                print(f"{measured['what']}: {measured['ratio']:.2f} times as fast as {measured['against']}", flush=True)
-        runs.write_json(path, result | {"rows": rows})
+        measured = [{"part": part} | one for one in PARTS[part]()]
+        for one in measured:
+            print(f"{one['what']}: {one['ratio']:.2f} times as fast as {one['against']}", flush=True)
+        rows = [one for one in rows if one["part"] != part] + measured
+        runs.write_json(path, {"environment": environment, "rows": rows})
     return 0
 
 

@@ -1,12 +1,17 @@
-"""What every test shares: one thread, no windows, and where the real data is."""
-
-from collections.abc import Callable
+"""What the tests share: one thread, no windows, where the real data is; random images, small runs, two processes."""
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import hypothesis
 import matplotlib
 import pytest
 import torch
+from PIL import Image
+
+import runs
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,3 +32,47 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+def random_image(height: int = 40, width: int = 56, seed: int = 0, batch: tuple = ()) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (*batch, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+def save(path: Path, img: torch.Tensor, mode: str | None = None, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = Image.fromarray(img.permute(1, 2, 0).numpy())
+    (file.convert(mode) if mode else file).save(path, **options)
+    return path
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def write_run(folder: Path, settings: Mapping, data=None, model=None, finished=True, **info) -> runs.Run | None:
+    """A run of one epoch, as training leaves it; with the weights of `model` where there is one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "history.csv").write_text("epoch,loss_valid\n1,0.5\n")
+    if model:
+        runs.save_tensors(folder / "model.pth", model.state_dict())
+        info["weights"] = runs.file_fingerprint(folder / "model.pth")
+    data = data or {"name": "none", "fingerprint": "0"}
+    runs.write_info(folder, {"finished": finished, "settings": settings, "data": data, **info})
+    return runs.read_run(folder)
+
+
+def run_twice(*command: object, cwd: Path) -> str:
+    """What a script prints that torchrun starts in two processes."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*torchrun, *map(str, command)], capture_output=True, text=True, cwd=cwd, timeout=300,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "FutureWarning" not in done.stderr
+    return done.stdout
+
+
+def refuses(error: type[BaseException] | tuple, said: str | None, call: Callable, *args, **options) -> None:
+    """The call raises this error, whose message matches `said` where one is asked for."""
+    with pytest.raises(error, match=said):
+        call(*args, **options)

@@ -17,7 +17,6 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -35,20 +34,14 @@ from tests import test_training  # noqa: E402
 
 
 def train(folder: Path, num_epochs: int = 8, pause: float = 0.0) -> runs.Run:
-    """A small classifier on random images, the same bits whenever it is trained: on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """A small classifier on random images, the same bits whenever it is trained: on one thread (conftest.py)."""
 
     def batches(generator):
         for batch in test_training.batches(generator):
             time.sleep(pause)
             yield batch
 
-    try:
-        settings = test_training.SETTINGS | {"num_epochs": num_epochs}
-        return test_training.fit(folder, settings=settings, batches=batches)[1]
-    finally:
-        torch.set_num_threads(threads)
+    return test_training.fit(folder, settings=test_training.SETTINGS | {"num_epochs": num_epochs}, batches=batches)[1]
 
 
 def start_training(folder: Path, num_epochs: int = 8, pause: float = 0.0, max_file: int = 0) -> subprocess.Popen:
@@ -57,12 +50,16 @@ def start_training(folder: Path, num_epochs: int = 8, pause: float = 0.0, max_fi
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def kill_after(process: subprocess.Popen, path: Path, seconds: float = 0.0) -> None:
-    """Kill the process so long after it has made the file, which must not be there yet."""
+def wait_for(process: subprocess.Popen, path: Path) -> None:
+    """Until the process has made the file, which must not be there yet."""
     while not path.exists():
         if process.poll() is not None:
             raise RuntimeError(f"It ended before it made {path}: {process.communicate()[0][-2000:]}")
         time.sleep(0.01)
+
+
+def kill_after(process: subprocess.Popen, path: Path, seconds: float = 0.0) -> None:
+    wait_for(process, path)
     time.sleep(seconds)
     process.kill()
     process.communicate()
@@ -106,13 +103,10 @@ def damaged_files(count: int, folder: Path) -> tuple[int, int]:
         shutil.rmtree(folder / "damaged", ignore_errors=True)
         shutil.copytree(folder / which, folder / "damaged")
         path = folder / "damaged" / name
-        content = bytearray(path.read_bytes())
+        content = path.read_bytes()
         at = chance.randrange(len(content))
-        if chance.random() < 0.5:
-            content[at] ^= 1 << chance.randrange(8)
-        else:
-            del content[at:]
-        path.write_bytes(content)
+        changed = bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :]
+        path.write_bytes(content[:at] + chance.choice((b"", changed)))
         try:
             train(folder / "damaged")
         except ValueError as error:
@@ -139,8 +133,7 @@ def two_processes(folder: Path) -> tuple[int, int]:
     """Two processes on one run: survived if the second waits for the first, and reads its very run."""
     train(folder / "whole")
     process = start_training(folder / "run", pause=0.05)
-    while not (folder / "run" / "checkpoint.pth").exists() and process.poll() is None:
-        time.sleep(0.01)
+    wait_for(process, folder / "run" / "checkpoint.pth")
     run = train(folder / "run")
     process.communicate()
     same = digest(folder / "run") == digest(folder / "whole")
@@ -166,15 +159,12 @@ def hostile_files(folder: Path) -> tuple[int, int]:
         file.writestr("../outside", "x")
     with zipfile.ZipFile(folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("set/zeros", bytes(50_000_000))
-    header = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(header, "bmp")
-    large = bytearray(header.getvalue())
-    large[18:26] = (60_000).to_bytes(4, "little") * 2
-    (folder / "bomb.bmp").write_bytes(large)
-    model = NetSet.ClassifyNet()
-    trials: list[Callable[[], object]] = [
+    Image.new("RGB", (1, 1)).save(folder / "bomb.bmp")
+    header = (folder / "bomb.bmp").read_bytes()
+    (folder / "bomb.bmp").write_bytes(header[:18] + (60_000).to_bytes(4, "little") * 2 + header[26:])
+    trials = [
         lambda: datasets.CIFAR10Dataset(folder),
-        lambda: runs.load_weights(model, folder / "weights.pth"),
+        lambda: runs.load_weights(NetSet.ClassifyNet(), folder / "weights.pth"),
         lambda: download.extract(folder / "climbs.zip", "set", folder / "target"),
         lambda: download.extract(folder / "bomb.zip", "set", folder / "target", max_bytes=1e6),
         lambda: datasets.read_image(folder / "bomb.bmp"),
@@ -213,15 +203,9 @@ def fuzzed_images(count: int, folder: Path) -> tuple[int, int]:
         kind, content = seeds[trial % len(seeds)]
         content = bytearray(content)
         for _ in range(chance.choice((1, 1, 2, 5, 20))):
-            at, what = chance.randrange(len(content)), chance.random()
-            if what < 0.7:
-                content[at] = chance.randrange(256)
-            elif what < 0.85:
-                del content[at : at + chance.randrange(1, 9)]
-            else:
-                content[at:at] = chance.randbytes(chance.randrange(1, 9))
-            if not content:
-                break
+            at = chance.randrange(len(content) + 1)
+            cut, put = chance.choice([(1, 1)] * 5 + [(chance.randrange(1, 9), 0), (0, chance.randrange(1, 9))])
+            content[at : at + cut] = chance.randbytes(put)
         path, out = folder / f"fuzzed.{kind}", folder / "out.png"
         path.write_bytes(content)
         out.unlink(missing_ok=True)
@@ -239,8 +223,8 @@ def fuzzed_images(count: int, folder: Path) -> tuple[int, int]:
             print(f"{path.name}, trial {trial}: too slow", flush=True)
         finally:
             signal.alarm(0)
-    return count, survived - (sorted(p.name for p in folder.iterdir() if p not in (path, out)) != sorted(
-        {f"fuzzed.{kind}" for kind, _ in seeds} - {path.name}))  # fmt: skip
+    strays = {p.name for p in folder.iterdir()} - {"out.png", *(f"fuzzed.{kind}" for kind, _ in seeds)}
+    return count, survived - bool(strays)
 
 
 FAULTS = {  # name: (function, how many for the full run)
@@ -255,8 +239,7 @@ def main() -> int:
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as place:
         warnings.simplefilter("ignore")  # Pillow warns of what it then refuses
         for name, (tried, count) in FAULTS.items():
-            folder = Path(place) / name.replace(" ", "_")
-            folder.mkdir()
+            (folder := Path(place) / name.replace(" ", "_")).mkdir()
             started = time.monotonic()
             numbers = tried(folder) if count is None else tried(count, folder)
             results[name] = dict(zip(("tried", "survived"), numbers, strict=True))
@@ -269,7 +252,6 @@ def main() -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["train"]:
         target, epochs, seconds, limit = sys.argv[2:]
-        torch.set_num_threads(1)
         if int(limit):
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
         train(Path(target), int(epochs), float(seconds))

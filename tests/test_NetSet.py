@@ -9,51 +9,44 @@ from torch import nn
 
 import NetSet
 
+from .conftest import refuses
+
 
 def small_sr(scale_factor=2, **options):
     return NetSet.SRNet(scale_factor, num_channels=64, num_blocks=1, **options)
 
 
-@pytest.mark.parametrize(
-    ("network", "shape_in", "shape_out"),
-    [
-        (NetSet.Encoder(), (2, 3, 7, 9), (2, 64, 7, 9)),
-        (NetSet.ResidualBlock(8), (2, 8, 5, 4), (2, 8, 5, 4)),
-        (NetSet.Upsampler(4, 3), (1, 4, 5, 6), (1, 4, 15, 18)),
-        (small_sr(1), (1, 3, 5, 7), (1, 3, 5, 7)),
-        (small_sr(2), (2, 3, 16, 16), (2, 3, 32, 32)),
-        (small_sr(2), (1, 3, 7, 5), (1, 3, 14, 10)),
-        (small_sr(3), (1, 3, 6, 5), (1, 3, 18, 15)),
-        (small_sr(4), (1, 3, 1, 3), (1, 3, 4, 12)),
-        (NetSet.SRResNet(4, num_channels=8, num_blocks=2), (2, 3, 5, 7), (2, 3, 20, 28)),
-        (NetSet.SRResNet(2, num_channels=8, num_blocks=0), (1, 3, 5, 7), (1, 3, 10, 14)),
-        (NetSet.ResShuffle(3, num_channels=8, num_blocks=1), (1, 3, 4, 6), (1, 3, 12, 18)),
-        (NetSet.ResShuffle(8, num_channels=8, num_blocks=1).eval(), (1, 3, 1, 2), (1, 3, 8, 16)),
-        (NetSet.Discriminator(4, 8), (3, 3, 96, 96), (3,)),
-        (NetSet.Discriminator(4, 8), (1, 3, 17, 30), (1,)),
-        (NetSet.DoubleConv(5, 8), (2, 5, 7, 9), (2, 8, 7, 9)),
-        (NetSet.UNet(1, 2, (8, 16, 32)), (2, 1, 12, 20), (2, 2, 12, 20)),
-        (NetSet.Colorizer(8, keep_luma=True), (2, 3, 16, 24), (2, 3, 16, 24)),
-        (NetSet.BicubicUpsampler(2), (1, 3, 7, 5), (1, 3, 14, 10)),
-        (NetSet.ClassifyNet(num_channels=8), (3, 3, 32, 32), (3, 10)),
-        (NetSet.ClassifyNet(num_classes=7, num_channels=8), (1, 3, 32, 32), (1, 7)),
-        (NetSet.Normalize(), (2, 3, 4, 5), (2, 3, 4, 5)),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
-)
+def layers(network, kind):
+    return [layer for layer in network.modules() if isinstance(layer, kind)]
+
+
+@pytest.mark.parametrize("network, shape_in, shape_out", [
+    (small_sr(1), (1, 3, 5, 7), (1, 3, 5, 7)),
+    (small_sr(2), (2, 3, 7, 5), (2, 3, 14, 10)),
+    (small_sr(3), (1, 3, 6, 5), (1, 3, 18, 15)),
+    (small_sr(4), (1, 3, 1, 3), (1, 3, 4, 12)),
+    (NetSet.SRResNet(4, num_channels=8, num_blocks=2), (2, 3, 5, 7), (2, 3, 20, 28)),
+    (NetSet.SRResNet(2, num_channels=8, num_blocks=0), (1, 3, 5, 7), (1, 3, 10, 14)),
+    (NetSet.ResShuffle(3, num_channels=8, num_blocks=1), (1, 3, 4, 6), (1, 3, 12, 18)),
+    (NetSet.ResShuffle(8, num_channels=8, num_blocks=1).eval(), (1, 3, 1, 2), (1, 3, 8, 16)),
+    (NetSet.Discriminator(4, 8), (3, 3, 17, 30), (3,)),
+    (NetSet.UNet(1, 2, (8, 16, 32)), (2, 1, 12, 20), (2, 2, 12, 20)),
+    (NetSet.Colorizer(8, keep_luma=True), (2, 3, 16, 24), (2, 3, 16, 24)),
+    (NetSet.BicubicUpsampler(2), (1, 3, 7, 5), (1, 3, 14, 10)),
+    (NetSet.ClassifyNet(num_classes=7, num_channels=8), (1, 3, 32, 32), (1, 7)),
+], ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None)  # fmt: skip
 def test_shapes_are_those_of_the_docstrings(network, shape_in, shape_out):
     assert network(torch.rand(shape_in)).shape == shape_out
 
 
 def test_layers_are_those_of_the_course_document():
-    sr = [(layer.in_channels, layer.out_channels) for layer in NetSet.SRNet().modules() if isinstance(layer, nn.Conv2d)]
+    sr = [(conv.in_channels, conv.out_channels) for conv in layers(NetSet.SRNet(), nn.Conv2d)]
     assert sr == [(3, 64), (64, 128), *[(128, 128)] * 16, (128, 64), (64, 256), (64, 3)]
-    classify = [layer for layer in NetSet.ClassifyNet().modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    convs = [(c.in_channels, c.out_channels) for c in classify if isinstance(c, nn.Conv2d)]
-    linears = [(c.in_features, c.out_features) for c in classify if isinstance(c, nn.Linear)]
-    assert convs == [(3, 64), (64, 64), (64, 64), (64, 64), (64, 128), (128, 128)]
-    assert linears == [(2048, 256), (256, 128), (128, 10)]
-    assert all(c.kernel_size == (3, 3) and c.padding == (1, 1) for c in classify if isinstance(c, nn.Conv2d))
+    convs, linears = (layers(NetSet.ClassifyNet(), kind) for kind in (nn.Conv2d, nn.Linear))
+    widths = [(c.in_channels, c.out_channels) for c in convs]
+    assert widths == [(3, 64), (64, 64), (64, 64), (64, 64), (64, 128), (128, 128)]
+    assert all(c.kernel_size == (3, 3) and c.padding == (1, 1) for c in convs)
+    assert [(c.in_features, c.out_features) for c in linears] == [(2048, 256), (256, 128), (128, 10)]
 
 
 def test_operations_by_hand():
@@ -67,17 +60,14 @@ def test_operations_by_hand():
 def test_layers_of_srgan_are_the_papers_figure_4_and_resshuffle_lacks_its_batch_norm():
     kinds = {type(layer) for layer in NetSet.ResShuffle().modules()}
     assert nn.ReLU in kinds and not kinds & {nn.PReLU, nn.BatchNorm2d}
-    net = NetSet.SRResNet()
-    convs = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
-    shapes = [(c.in_channels, c.out_channels, c.kernel_size[0]) for c in convs]
+    net, judge = NetSet.SRResNet(), NetSet.Discriminator()
+    shapes = [(c.in_channels, c.out_channels, c.kernel_size[0]) for c in layers(net, nn.Conv2d)]
     assert shapes == [(3, 64, 9), *[(64, 64, 3)] * 33, (64, 256, 3), (64, 256, 3), (64, 3, 9)]
-    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()) == 33
-    assert sum(isinstance(layer, nn.PReLU) for layer in net.modules()) == 1 + 16 + 2
-    convs = [layer for layer in NetSet.Discriminator().modules() if isinstance(layer, nn.Conv2d)]
+    assert len(layers(net, nn.BatchNorm2d)) == 33 and len(layers(net, nn.PReLU)) == 1 + 16 + 2
     widths = [64, 64, 128, 128, 256, 256, 512, 512]
-    assert [(c.out_channels, c.stride[0]) for c in convs] == list(zip(widths, [1, 2] * 4, strict=True))
-    linears = [layer for layer in NetSet.Discriminator().modules() if isinstance(layer, nn.Linear)]
-    assert [(c.in_features, c.out_features) for c in linears] == [(512 * 36, 1024), (1024, 1)]
+    found = [(c.out_channels, c.stride[0]) for c in layers(judge, nn.Conv2d)]
+    assert found == list(zip(widths, [1, 2] * 4, strict=True))
+    assert [(c.in_features, c.out_features) for c in layers(judge, nn.Linear)] == [(512 * 36, 1024), (1024, 1)]
 
 
 @pytest.mark.parametrize("network", [NetSet.SRResNet, NetSet.ResShuffle])
@@ -107,23 +97,17 @@ def test_mixed_precision_keeps_the_levels_of_an_image(build):
     for name, weight in net.blocks.named_parameters():  # blocks that add something, as after training
         if weight.ndim > 1 or name.endswith("body.4.weight"):
             torch.nn.init.normal_(weight, std=0.02)
-    with torch.no_grad():
-        exact = net(img)
-        with torch.autocast("cpu", torch.bfloat16):
-            mixed = net(img)
-    assert mixed.dtype == torch.float32
-    assert (mixed - exact).abs().max() < 1 / 255
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = net(img)
+    assert mixed.dtype == torch.float32 and (mixed - net(img)).abs().max() < 1 / 255
 
 
 def test_perceptual_features_are_cut_as_the_paper_counts():
-    from torchvision.models import vgg19
-
     with torch.device("meta"):  # the layers alone, without 548 MB of weights
-        layers = list(vgg19(weights=None).features)
+        vgg19 = list(torchvision.models.vgg19(weights=None).features)
     for (i, j), length in {(1, 2): 4, (2, 2): 9, (5, 4): 36}.items():  # torchvision's features[:36] ends in relu5_4
-        assert len(NetSet.PerceptualFeatures(NetSet.Normalize(), layers, i, j).layers) == length
-    with pytest.raises(ValueError, match=r"phi\(1, 3\) does not exist"):
-        NetSet.PerceptualFeatures(NetSet.Normalize(), layers, 1, 3)
+        assert len(NetSet.PerceptualFeatures(NetSet.Normalize(), vgg19, i, j).layers) == length
+    refuses(ValueError, r"phi\(1, 3\) does not exist", NetSet.PerceptualFeatures, NetSet.Normalize(), vgg19, 1, 3)
 
 
 def test_perceptual_features_stand_still_and_teach_the_image(tmp_path):
@@ -140,8 +124,7 @@ def test_perceptual_features_stand_still_and_teach_the_image(tmp_path):
     first = NetSet.PerceptualFeatures.of_classifier(tmp_path / "model.pth", settings, 1, 1)(img)
     torch.testing.assert_close(first, classifier.encoder(classifier.normalize(img)))
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(features(img), features(img.detach()))
-        assert features(img).dtype == torch.float32
+        assert torch.equal(features(img), features(img.detach())) and features(img).dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
@@ -157,23 +140,17 @@ def test_vgg_features_come_from_its_file_alone(tmp_path, monkeypatch, name):
     features = NetSet.PerceptualFeatures.of_vgg(path, 2, 2)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     torch.testing.assert_close(features(img), net[:9]((img - mean) / std))
-    with pytest.raises(FileNotFoundError):
-        NetSet.PerceptualFeatures.of_vgg(tmp_path / "vgg19-dcbb9e9d.pth")
-    with open(path, "ab") as file:
-        file.write(b"!")
-    with pytest.raises(ValueError, match="is not whole, or not torchvision's"):
-        NetSet.PerceptualFeatures.of_vgg(path)
+    refuses(FileNotFoundError, None, NetSet.PerceptualFeatures.of_vgg, tmp_path / "vgg19-dcbb9e9d.pth")
+    path.write_bytes(path.read_bytes() + b"!")
+    refuses(ValueError, "is not whole, or not torchvision's", NetSet.PerceptualFeatures.of_vgg, path)
 
 
 def test_multitask_chains_both_and_the_class_loss_reaches_sr():
     net = NetSet.MultiTaskNet(small_sr(), NetSet.ClassifyNet(num_channels=8, init="pytorch"))
-    lr_img = torch.rand(2, 3, 16, 16)
-    sr_img, logits = net(lr_img)
-    assert sr_img.shape == (2, 3, 32, 32) and logits.shape == (2, 10)
+    sr_img, logits = net(lr_img := torch.rand(2, 3, 16, 16))
     torch.testing.assert_close(sr_img, net.sr(lr_img))
     F.cross_entropy(logits, torch.tensor([0, 1])).backward()
     assert net.sr.encoder.conv.weight.grad.abs().sum() > 0
-    assert NetSet.count_parameters(NetSet.MultiTaskNet(NetSet.BicubicUpsampler(), net.classifier).sr) == 0
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -193,14 +170,11 @@ def test_joint_net_restores_and_classifies_in_one_pass(share):
 
 
 def test_joint_net_is_resnet_18_with_a_small_stem():
-    from torchvision.models import resnet18
-
-    stem, full = 64 * 3 * 9, NetSet.count_parameters(resnet18(num_classes=10))
+    stem, full = 64 * 3 * 9, NetSet.count_parameters(torchvision.models.resnet18(num_classes=10))
     net = NetSet.JointNet(share=True)
     classify = NetSet.count_parameters(net.extractor) + NetSet.count_parameters(net.classifier)
     assert classify == full - 64 * 3 * 49 + stem
-    narrow = NetSet.ResNet18Features(16)
-    assert [f.shape[1] for f in narrow(torch.rand(1, 3, 16, 16))] == [16, 32, 64, 128]
+    assert [f.shape[1] for f in NetSet.ResNet18Features(16)(torch.rand(1, 3, 16, 16))] == [16, 32, 64, 128]
 
 
 def test_colorizer_reads_luma_alone_and_can_keep_it():
@@ -213,34 +187,27 @@ def test_colorizer_reads_luma_alone_and_can_keep_it():
         assert torch.allclose(net(img), grey, atol=1e-6) is keep_luma  # before any training
         torch.nn.init.normal_(net.unet.last.weight, std=0.01)
         torch.testing.assert_close(net(img), net(grey))
-        kept = torch.allclose(luma(net(img)), luma(img), atol=1e-5)
-        assert kept is keep_luma
+        assert torch.allclose(luma(net(img)), luma(img), atol=1e-5) is keep_luma
 
 
-def test_a_unet_sees_around_and_says_what_sides_it_takes():
-    net = NetSet.UNet(3, 3, (4, 8, 8)).eval()
+def test_a_unet_sees_around():
     img = torch.rand(1, 3, 16, 16, requires_grad=True)
-    net(img)[0, 0, 8, 8].backward()
+    NetSet.UNet(3, 3, (4, 8, 8)).eval()(img)[0, 0, 8, 8].backward()
     assert (img.grad.abs().sum((0, 1)) > 0).float().mean() > 0.9
-    with pytest.raises(ValueError, match=r"halves its input 2 times; got \(1, 3, 18, 16\)"):
-        net(torch.rand(1, 3, 18, 16))
 
 
-@pytest.mark.parametrize(
-    ("build", "said"),
-    [
-        (lambda: NetSet.SRNet(num_channels=32), "num_channels >= 64"),
-        (lambda: NetSet.SRNet(scale_factor=0), "scale_factor >= 1"),
-        (lambda: NetSet.SRNet(init="zeros"), "'zeros'"),
-        (lambda: NetSet.ResShuffle(5), "scale_factor 2, 3, 4 or 8"),
-        (lambda: NetSet.Normalize(std=(1.0, 0.0, 1.0)), "positive stds"),
-        (lambda: NetSet.ClassifyNet(num_channels=8)(torch.rand(1, 3, 16, 16)), r"\(1, 3, 16, 16\)"),
-        (lambda: NetSet.ClassifyNet(num_channels=8)(torch.rand(3, 32, 32)), r"\(3, 32, 32\)"),
-    ],
-)
+@pytest.mark.parametrize("build, said", [
+    (lambda: NetSet.SRNet(num_channels=32), "num_channels >= 64"),
+    (lambda: NetSet.SRNet(scale_factor=0), "scale_factor >= 1"),
+    (lambda: NetSet.SRNet(init="zeros"), "'zeros'"),
+    (lambda: NetSet.ResShuffle(5), "scale_factor 2, 3, 4 or 8"),
+    (lambda: NetSet.Normalize(std=(1.0, 0.0, 1.0)), "positive stds"),
+    (lambda: NetSet.ClassifyNet(num_channels=8)(torch.rand(1, 3, 16, 16)), r"\(1, 3, 16, 16\)"),
+    (lambda: NetSet.ClassifyNet(num_channels=8)(torch.rand(3, 32, 32)), r"\(3, 32, 32\)"),
+    (lambda: NetSet.UNet(3, 3, (4, 8, 8))(torch.rand(1, 3, 18, 16)), r"halves its input 2 times; got \(1, 3, 18, 16\)"),
+])  # fmt: skip
 def test_wrong_input_says_what_was_expected_and_found(build, said):
-    with pytest.raises(ValueError, match=said):
-        build()
+    refuses(ValueError, said, build)
 
 
 def test_vgg_blocks_are_the_authors_convolutions_on_bgr_free_pixels(tmp_path):
@@ -273,19 +240,10 @@ def test_untrained_networks_upsample_almost_as_bicubic_does(network, options, sc
 
 def test_the_classifier_has_dropout_after_each_pooling_the_datas_std_and_equal_classes():
     net, img = NetSet.ClassifyNet(num_channels=8, dropout=(0.1, 0.3)), torch.rand(2, 3, 32, 32)
-    kinds = [layer for layer in net.modules() if isinstance(layer, (nn.MaxPool2d, nn.Dropout))]
-    assert [getattr(layer, "p", "pool") for layer in kinds] == ["pool", 0.1] * 3 + [0.3] * 2
+    found = layers(net, (nn.MaxPool2d, nn.Dropout))
+    assert [getattr(layer, "p", "pool") for layer in found] == ["pool", 0.1] * 3 + [0.3] * 2
     assert torch.equal(net(img), torch.zeros(2, 10))  # before any training
     assert NetSet.ClassifyNet(num_channels=8, init="pytorch").eval()(img).abs().max() > 0
     assert {"normalize.mean", "normalize.std"} <= set(net.state_dict())
     std = torch.tensor([0.2470, 0.2435, 0.2616]).view(3, 1, 1)
     torch.testing.assert_close(net.normalize(img), (img - torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)) / std)
-
-
-def test_networks_are_built_from_a_runs_settings():
-    settings = {"scale_factor": 3, "num_channels": 64, "num_blocks": 1, "dropout": [0.0, 0.0], "learning_rate": 1.0}
-    sr = NetSet.SRNet.from_settings(settings)
-    assert sr.scale_factor == 3 and len(sr.blocks) == 1
-    classifier = NetSet.ClassifyNet.from_settings(settings | {"num_channels": 8}, num_classes=4).eval()
-    features = classifier.extract(img := torch.rand(2, 3, 32, 32))
-    assert features.shape == (2, 16, 4, 4) and torch.equal(classifier.linear(features), classifier(img))

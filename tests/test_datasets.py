@@ -1,8 +1,6 @@
 """datasets.py: loaders against hand-made folders and broken input, and which data is found where."""
-
 import hashlib
 import io
-import os
 import pickle
 import re
 from pathlib import Path
@@ -10,21 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import datasets
 from datasets import imresize
 
-
-def random_image(height=40, width=56, seed=0, batch=()):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (*batch, 3, height, width), dtype=torch.uint8, generator=generator)
-
-
-def save(path, img):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(img.permute(1, 2, 0).numpy()).save(path)
-    return path
+from .conftest import random_image, refuses, save
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
@@ -37,9 +25,8 @@ def test_lr_crops_are_cut_from_the_whole_downsampled_image(scale):
         (i, y), x = divmod(int(hr[0, 0, 0]), 100), int(hr[1, 0, 0])
         whole = images[i][:, : images[i].shape[1] // scale * scale, : images[i].shape[2] // scale * scale]
         at_edge += y == 0 or x == 0 or y + 24 == whole.shape[1]
-        small = imresize(whole, 1 / scale)[:, y // scale :, x // scale :][:, :side, :side]
         assert torch.equal(hr, whole[:, y : y + 24, x : x + 24]) and y % scale == x % scale == 0
-        assert torch.equal(lr, small)
+        assert torch.equal(lr, imresize(whole, 1 / scale)[:, y // scale :, x // scale :][:, :side, :side])
     assert at_edge > 3
 
 
@@ -50,10 +37,9 @@ def test_augmented_pairs_are_all_eight_moves_of_the_same_place():
     img = random_image(16, 16)
     data = datasets.DIV2KDataset(None, 16, 2, images=[img])  # only one place fits: the moves alone differ
     pairs = list(zip(moves(imresize(img, 0.5)), moves(img), strict=True))
-    found = set()
-    for lr, hr in zip(*data.batch(200, torch.Generator().manual_seed(1)), strict=True):
-        found.add(next(i for i, pair in enumerate(pairs) if torch.equal(lr, pair[0]) and torch.equal(hr, pair[1])))
-    assert found == set(range(8))
+    batch = zip(*data.batch(200, torch.Generator().manual_seed(1)), strict=True)
+    found = [next(i for i, pair in enumerate(pairs) if all(map(torch.equal, pair, crops))) for crops in batch]
+    assert set(found) == set(range(8))
 
 
 def test_a_random_batch_of_crops_keeps_its_bits():
@@ -85,16 +71,14 @@ def test_sets_refuse_what_does_not_fit(tmp_path):
         "float32 .*expected uint8": {"images": [torch.rand(3, 32, 32)]},
         "0 images": {"images": []},
     }.items():
-        with pytest.raises(ValueError, match=message):
-            datasets.DIV2KDataset(**options)
+        refuses(ValueError, message, datasets.DIV2KDataset, **options)
 
 
 def test_test_set_of_plain_images_and_of_pairs(tmp_path):
     img = random_image(41, 30)
     save(tmp_path / "plain" / "cat.png", img)
-    plain = datasets.SRTestSet(tmp_path / "plain", 4)
-    hr_img, name = img[:, :40, :28], plain[0][2]
-    assert name == "cat" and plain.name == "plain" and len(plain) == 1
+    plain, hr_img = datasets.SRTestSet(tmp_path / "plain", 4), img[:, :40, :28]
+    assert (plain[0][2], plain.name, len(plain)) == ("cat", "plain", 1)
     assert torch.equal(plain.pair(0)[1], hr_img) and torch.equal(plain.pair(0)[0], imresize(hr_img, 0.25))
     memory = datasets.SRTestSet(None, 4, images=[img], names=["cat"], name="mine")
     assert memory.fingerprint == plain.fingerprint and memory.name == "mine"
@@ -112,8 +96,7 @@ def test_test_set_of_plain_images_and_of_pairs(tmp_path):
     with pytest.raises(ValueError, match=r"21x15.*makes 20x15"):
         pairs[0]
     save(root / "HR" / "img_002.png", img)
-    with pytest.raises(FileNotFoundError, match="lacks the LR file of img_002"):
-        datasets.SRTestSet(root, 2)
+    refuses(FileNotFoundError, "lacks the LR file of img_002", datasets.SRTestSet, root, 2)
 
 
 @pytest.mark.parametrize("folder", ["", "image_SRF_2"])
@@ -132,8 +115,7 @@ def test_pairs_in_one_folder(tmp_path, folder):
 def test_names_that_leave_open_which_is_hr_are_refused(tmp_path, hr, lr):
     save(tmp_path / f"{hr}.png", random_image(8, 8))
     save(tmp_path / f"{lr}.png", random_image(4, 4))
-    with pytest.raises(ValueError, match=f"{lr}.*put HR into HR/"):
-        datasets.SRTestSet(tmp_path, 2)
+    refuses(ValueError, f"{lr}.*put HR into HR/", datasets.SRTestSet, tmp_path, 2)
 
 
 @pytest.fixture
@@ -172,32 +154,27 @@ def test_cifar_reads_both_layouts_from_three_places_in_one_order(cifar, kind, le
 def test_the_real_cifar_has_the_published_statistics_and_the_study_s_order(real_data):
     data = datasets.CIFAR10Dataset(real_data("CIFAR10"))
     assert data.images.shape == (50_000, 3, 32, 32) and data.labels.bincount().tolist() == [5000] * 10
-    mean = [data.images[:, c].double().mean().item() / 255 for c in range(3)]
-    assert np.allclose(mean, (0.4914, 0.4822, 0.4465), atol=5e-5)
+    assert np.allclose(data.images.double().mean((0, 2, 3)) / 255, (0.4914, 0.4822, 0.4465), atol=5e-5)
     assert data.fingerprint == "6d29dd6841b94a2c"  # what the runs in results/ have seen, in their order
-
-
-def write_classes(root, images, labels, classes):
-    for i, (img, label) in enumerate(zip(images, labels, strict=True)):
-        save(root / classes[label] / f"{i}.png", img)
 
 
 def test_class_folders_of_cifar_are_the_same_data(cifar, tmp_path):
     folders, images, labels = cifar
     train = tmp_path / "png/CIFAR10/train"
-    write_classes(train, images[:5].reshape(-1, 3, 32, 32), labels[:5].flatten(), datasets.CLASSES)
+    for i, (img, label) in enumerate(zip(images[:5].reshape(-1, 3, 32, 32), labels[:5].flatten(), strict=True)):
+        save(train / datasets.CLASSES[label] / f"{i}.png", img)
     (train / "Thumbs.db").touch()
     copy = datasets.find_classification(tmp_path / "png")
     assert copy.fingerprint == datasets.CIFAR10Dataset(folders["bin"]).fingerprint and copy.name == "CIFAR-10"
     (train / "frog").rename(train / "toad")
-    with pytest.raises(ValueError, match=r"toad, truck instead of airplane"):
-        datasets.find_classification(tmp_path / "png")
+    refuses(ValueError, r"toad, truck instead of airplane", datasets.find_classification, tmp_path / "png")
 
 
 def test_a_folder_of_ones_own_classes(tmp_path):
     left, right, big = random_image(32, 32, seed=1), random_image(32, 32, seed=2), random_image(49, 64, seed=3)
     wide = torch.cat([left[:, :, :10], right, left[:, :, -10:]], 2)  # its middle square is `right`
-    write_classes(tmp_path / "mine", [left, wide, big], [2, 0, 1], ["ant", "bee", "cow"])
+    for place, img in {"cow/0": left, "ant/1": wide, "bee/2": big}.items():
+        save(tmp_path / "mine" / f"{place}.png", img)
     data = datasets.labelled_folder(tmp_path / "mine")
     assert data.classes == ("ant", "bee", "cow") and data.labels.tolist() == [0, 1, 2] and data.name == "mine"
     assert torch.equal(data.images, torch.stack([right, imresize(big[:, :, 7:56], 32 / 49)[:, :32, :32], left]))
@@ -205,24 +182,15 @@ def test_a_folder_of_ones_own_classes(tmp_path):
         datasets.labelled_folder(tmp_path / "mine" / "ant")
 
 
-class Hostile:
-    def __reduce__(self):
-        return os.mkdir, ("ran",)
-
-
-@pytest.mark.parametrize(
-    ("kind", "broken", "message"),
-    [
-        ("py", lambda good: pickle.dumps({b"data": Hostile(), b"labels": []}), r"test_batch.*would run code"),
-        ("py", lambda good: b"cbuiltins\neval\n(S'1+1'\ntR.", "would run code"),
-        ("py", lambda good: good[: len(good) // 2], "test_batch was not read"),
-        ("py", lambda good: pickle.dumps({b"data": np.zeros((20, 3072), np.uint8)}), "not read .b'labels'"),
-        ("py", lambda good: pickle.dumps({b"data": np.zeros((20, 3072)), b"labels": [0] * 20}), "float64"),
-        ("bin", lambda good: good[:-1], r"61,459 bytes instead of 61,460.*download cifar10"),
-        ("bin", lambda good: bytes([10]) + good[1:], r"labels outside 0\.\.9"),
-        ("bin", None, r"lacks test_batch.bin.*half-extracted.*download cifar10"),
-    ],
-)
+@pytest.mark.parametrize("kind, broken, message", [
+    ("py", lambda good: b"cos\nmkdir\n(S'ran'\ntR.", r"test_batch.*would run code"),
+    ("py", lambda good: good[: len(good) // 2], "test_batch was not read"),
+    ("py", lambda good: pickle.dumps({b"data": np.zeros((20, 3072), np.uint8)}), "not read .b'labels'"),
+    ("py", lambda good: pickle.dumps({b"data": np.zeros((20, 3072)), b"labels": [0] * 20}), "float64"),
+    ("bin", lambda good: good[:-1], r"61,459 bytes instead of 61,460.*download cifar10"),
+    ("bin", lambda good: bytes([10]) + good[1:], r"labels outside 0\.\.9"),
+    ("bin", None, r"lacks test_batch.bin.*half-extracted.*download cifar10"),
+])  # fmt: skip
 def test_a_broken_or_hostile_cifar_is_refused(cifar, tmp_path, monkeypatch, kind, broken, message):
     monkeypatch.chdir(tmp_path)
     (file,) = cifar[0][kind].glob("test_batch*")
@@ -240,18 +208,15 @@ def test_only_without_any_cifar_the_drawn_set_stands_in(tmp_path, monkeypatch):
     assert datasets.find_classification(tmp_path, train=False) == ("drawn", False)
     for found, message in (("notes.txt", "no part of CIFAR-10"), ("cifar-10-python.tar.gz", "is not unpacked")):
         (tmp_path / "CIFAR10" / found).touch()
-        with pytest.raises(FileNotFoundError, match=message):
-            datasets.find_classification(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"python datasets\.py download cifar10"):
-        datasets.CIFAR10Dataset(tmp_path / "none")
+        refuses(FileNotFoundError, message, datasets.find_classification, tmp_path)
+    refuses(FileNotFoundError, r"python datasets\.py download cifar10", datasets.CIFAR10Dataset, tmp_path / "none")
 
 
 def test_sample_takes_every_image_once_before_any_twice():
     steps = list(datasets.sample(23, 5, 12, torch.Generator().manual_seed(2)))
-    assert [len(index) for index in steps] == [5] * 12
-    whole = torch.cat(steps)
-    assert torch.equal(whole[:23].sort().values, torch.arange(23))
-    assert torch.equal(whole[23:46].sort().values, torch.arange(23)) and not torch.equal(whole[:23], whole[23:46])
+    first, second, _ = torch.cat(steps).split(23)
+    assert [len(index) for index in steps] == [5] * 12 and not torch.equal(first, second)
+    assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(23))
 
 
 def test_centre_crops_are_the_middle_of_both_sizes():
@@ -259,8 +224,7 @@ def test_centre_crops_are_the_middle_of_both_sizes():
     lr_img, hr_img = datasets.centre_crops(test_set, 16)
     assert lr_img.shape == (2, 3, 8, 8) and torch.equal(lr_img[1], test_set[1][0][:, 12:20, 5:13])
     assert hr_img.shape == (2, 3, 16, 16) and torch.equal(hr_img[0], test_set[0][1][:, 12:28, 18:34])
-    with pytest.raises(ValueError, match="smaller than 42 pixels"):
-        datasets.centre_crops(test_set, 42)
+    refuses(ValueError, "smaller than 42 pixels", datasets.centre_crops, test_set, 42)
 
 
 @pytest.mark.parametrize(("part", "find"), [("train", datasets.find_sr_train), ("valid", datasets.find_sr_valid)])
@@ -271,25 +235,21 @@ def test_photographs_are_taken_where_they_come_first(tmp_path, part, find):
         assert find(tmp_path).names == [f"{len(place)} 图"]
         assert find(tmp_path).name == (f"DIV2K/{part}" if "DIV2K" in place else place.format(part))
     file.rename(file.with_suffix(".txt"))
-    with pytest.raises(FileNotFoundError, match="holds no image"):  # there, but broken: nothing else in its stead
-        find(tmp_path)
+    refuses(FileNotFoundError, "holds no image", find, tmp_path)  # there, but broken: nothing else in its stead
 
 
-@pytest.mark.parametrize(
-    ("there", "find", "line"),
-    [
-        ("set14/a.png", datasets.find_sr_test, "set14 is not read: it must be .*/Set14"),
-        ("BSDS100/a.png", datasets.find_sr_test, "BSDS100 is not read: it must be .*/B100"),
-        ("Set5_HR.tar.gz", datasets.find_sr_test, "Set5_HR.tar.gz is not read: unpack it"),
-        ("CIFAR-10/data_batch_1.bin", datasets.find_classification, "CIFAR-10 is not read: it must be .*/CIFAR10"),
-        ("DIV2K_train_HR/0001.png", datasets.find_sr_train, "DIV2K_train_HR is not read: it must be .*/DIV2K/train"),
-        ("div2k/train/0001.png", datasets.find_sr_train, "div2k is not read: it must be .*/DIV2K$"),
-        ("DIV2K/Train/0001.png", datasets.find_sr_train, "Train is not read: it must be .*/DIV2K/train"),
-        ("DIV2K/DIV2K_valid_HR.zip", datasets.find_sr_valid, "DIV2K_valid_HR.zip is not read: unpack it"),
-        ("DIV2K/DIV2K_valid_HR.zip", datasets.find_sr_train, None),  # the other part
-        ("cifar-100-python/train", datasets.find_classification, None),
-    ],
-)
+@pytest.mark.parametrize("there, find, line", [
+    ("set14/a.png", datasets.find_sr_test, "set14 is not read: it must be .*/Set14"),
+    ("BSDS100/a.png", datasets.find_sr_test, "BSDS100 is not read: it must be .*/B100"),
+    ("Set5_HR.tar.gz", datasets.find_sr_test, "Set5_HR.tar.gz is not read: unpack it"),
+    ("CIFAR-10/data_batch_1.bin", datasets.find_classification, "CIFAR-10 is not read: it must be .*/CIFAR10"),
+    ("DIV2K_train_HR/0001.png", datasets.find_sr_train, "DIV2K_train_HR is not read: it must be .*/DIV2K/train"),
+    ("div2k/train/0001.png", datasets.find_sr_train, "div2k is not read: it must be .*/DIV2K$"),
+    ("DIV2K/Train/0001.png", datasets.find_sr_train, "Train is not read: it must be .*/DIV2K/train"),
+    ("DIV2K/DIV2K_valid_HR.zip", datasets.find_sr_valid, "DIV2K_valid_HR.zip is not read: unpack it"),
+    ("DIV2K/DIV2K_valid_HR.zip", datasets.find_sr_train, None),  # the other part
+    ("cifar-100-python/train", datasets.find_classification, None),
+])  # fmt: skip
 def test_a_set_under_another_name_is_not_passed_over_silently(tmp_path, capsys, monkeypatch, there, find, line):
     monkeypatch.setattr(datasets, "DrawnDataset", lambda train: None)
     (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
@@ -312,10 +272,9 @@ def test_vgg_is_found_beside_the_data_or_where_torchvision_keeps_it(tmp_path, mo
 
 
 def test_test_sets_that_are_there_and_how_to_get_the_others(tmp_path):
-    save(tmp_path / "Set14" / "a.png", random_image(8, 8))
-    save(tmp_path / "DIV2K" / "valid" / "b.png", random_image(8, 8))
-    (tmp_path / "B100").mkdir()
-    (tmp_path / "B100" / "Thumbs.db").touch()  # as good as empty
+    for name in ("Set14/a", "DIV2K/valid/b", "B100/a"):
+        save(tmp_path / f"{name}.png", random_image(8, 8))
+    (tmp_path / "B100" / "a.png").rename(tmp_path / "B100" / "Thumbs.db")  # as good as empty
     absent = datasets.absent_sr_test(tmp_path)
     assert list(absent) == ["Set5", "B100", "Urban100"] and datasets.is_there("Set14", tmp_path)
     assert all(how.split()[-1] in datasets.ARCHIVES for how in absent.values())
@@ -323,9 +282,9 @@ def test_test_sets_that_are_there_and_how_to_get_the_others(tmp_path):
 
 
 def test_the_listing_of_a_broken_set_on_a_console_that_cannot_write_chinese(tmp_path, monkeypatch):
-    save(tmp_path / "数据" / "Set14" / "HR" / "a.png", random_image(32, 32))
-    (tmp_path / "数据" / "B100").mkdir()
-    (tmp_path / "数据" / "B100" / "notes.txt").touch()
+    for name in ("Set14/HR", "B100"):
+        save(tmp_path / "数据" / name / "a.png", random_image(32, 32))
+    (tmp_path / "数据" / "B100" / "a.png").rename(tmp_path / "数据" / "B100" / "notes.txt")
     console = io.TextIOWrapper(io.BytesIO(), "cp1252", write_through=True)
     monkeypatch.setattr("sys.stdout", console)
     assert datasets.main(["--root", str(tmp_path / "数据")]) == 0

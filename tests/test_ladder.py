@@ -10,17 +10,10 @@ import runs
 import training
 from ladder import Arm, Ladder
 
+from .conftest import refuses, same, write_run
+
 CHANGES = {"num_valid": 40, "num_test": 60, "num_unseen": 20, "batch_size": 8, "adapt_epochs": 1, "adapt_lengths": [],
            "adapt_steps": 2, "adapt_images": 40, "steps_per_epoch": 2, "seeds": [0, 1], "sweep": [10.0]}  # fmt: skip
-
-
-def pretrained(folder, model, settings):
-    """A finished run of an untrained network."""
-    runs.save_tensors(folder / "model.pth", dict(model.state_dict()))
-    (folder / "history.csv").write_text("epoch\n1\n")
-    runs.write_info(folder, {"finished": True, "settings": settings, "data": {"name": "none", "fingerprint": "0"},
-                             "weights": runs.file_fingerprint(folder / "model.pth")})  # fmt: skip
-    return runs.read_run(folder)
 
 
 def build(tmp_path, **changes) -> Ladder:
@@ -32,8 +25,8 @@ def build(tmp_path, **changes) -> Ladder:
     settings = {"num_channels": 4, "dropout": [0.1, 0.1], "num_valid": 40, "batch_size": 8, "cutout": 0,
                 "learning_rate": 1e-2, "label_smoothing": 0.0}  # fmt: skip
     classifier = NetSet.ClassifyNet.from_settings(settings, init="pytorch")
-    sr_run = pretrained(tmp_path / "sr", sr, sr_settings)
-    return Ladder(begun, sr_run, pretrained(tmp_path / "classifier", classifier, settings))
+    sr_run = write_run(tmp_path / "sr", sr_settings, model=sr)
+    return Ladder(begun, sr_run, write_run(tmp_path / "classifier", settings, model=classifier))
 
 
 @pytest.fixture(scope="module")
@@ -43,28 +36,22 @@ def trained(tmp_path_factory) -> Ladder:
     return rungs
 
 
-def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-
-
 def test_an_arm_trains_what_its_entry_says_and_nothing_else(trained):
     for name, arm in ladder.ARMS.items():
         model = trained.network(name)
         assert same(model.sr, trained.upsamplers[arm.upsampler]) is not arm.trains_sr, name
         assert not same(model.classifier, trained.classifier), name
-    assert trained.runs["task_only", 0].info["settings"]["lambda_sr"] == 0
-    assert trained.runs["joint", 0].info["settings"]["lambda_sr"] == 1
-    assert set(trained.runs["control", 0].info["data"]["pretrained"]) == {"task2"}
-    assert set(trained.runs["joint", 0].info["data"]["pretrained"]) == {"task1", "task2"}
+    info = {name: trained.runs[name, 0].info for name in ("control", "joint", "task_only")}
+    assert [info[name]["settings"]["lambda_sr"] for name in ("task_only", "joint")] == [0, 1]
     assert trained.sweep[10.0].info["settings"]["lambda_sr"] == 10
+    pretrained = [set(info[name]["data"]["pretrained"]) for name in ("control", "joint")]
+    assert pretrained == [{"task2"}, {"task1", "task2"}]
 
 
 def test_the_loss_weighs_its_terms(trained):
     batch = next(iter(trained.batches(torch.Generator().manual_seed(0))))
     settings = {"lambda_cls": 2.0, "lambda_teacher": 3.0, "label_smoothing": 0.0}
-    model = trained.network("joint")
-    extra = lambda *_: torch.tensor(5.0)  # noqa: E731
-    total, parts = ladder.joint_loss(model, batch, settings, lambda_sr=0.5, extra=extra)
+    total, parts = ladder.joint_loss(trained.network("joint"), batch, settings, 0.5, lambda *_: torch.tensor(5.0))
     torch.testing.assert_close(total, 0.5 * parts["l1"] + 2 * parts["cross_entropy"] + 15)
 
 
@@ -117,14 +104,11 @@ def test_a_new_arm_is_one_entry(tmp_path, monkeypatch):
     assert "half" in rungs.table().index
 
 
-def test_validation_images_must_be_task_2s(tmp_path):
-    with pytest.raises(ValueError, match="num_valid must be task 2's"):
-        build(tmp_path, num_valid=20)
-
-
-def test_an_unknown_arm_is_named(tmp_path):
-    with pytest.raises(ValueError, match="there is no arm jiont; there are control"):
-        build(tmp_path, arms=["jiont"]).train()
+@pytest.mark.parametrize("changes, said", [
+    ({"num_valid": 20}, "num_valid must be task 2's"), ({"arms": ["jiont"]}, "no arm jiont; there are control"),
+])  # fmt: skip
+def test_settings_that_do_not_fit_are_named(tmp_path, changes, said):
+    refuses(ValueError, said, lambda: build(tmp_path, **changes).train())
 
 
 def test_everything_is_recorded(trained):

@@ -1,10 +1,9 @@
 """notebooks.py on tiny notebooks; the committed notebooks as they lie here; and the real ones, run small."""
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
@@ -15,7 +14,8 @@ import runs
 import settings
 from notebooks import NotebookError, check, execute, run_cells
 
-ROOT = Path(__file__).resolve().parent.parent
+from .conftest import ROOT, refuses, run_twice
+
 SMALL = {"num_epochs": 2, "steps_per_epoch": 3, "num_channels": 8}
 # settings small enough for one core and a minute, by task; 8 channels: with 4, a strided convolution of oneDNN never
 # ends on CPUs without AVX-512 (torch 2.14)
@@ -43,12 +43,8 @@ def write(path: Path, *cells) -> Path:
 
 def text_of(path: Path) -> list[str]:
     """Each code cell's stdout."""
-    book = json.loads(path.read_text(encoding="utf-8"))
-    outputs = [cell["outputs"] for cell in book["cells"] if cell["cell_type"] == "code"]
-    return ["".join("".join(o["text"]) for o in cell if o.get("name") == "stdout") for cell in outputs]
-
-
-# --- execute ----------------------------------------------------------------------------------------------------
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    return ["".join(o.text for o in cell.outputs if o.get("name") == "stdout") for cell in cells]
 
 
 def test_execute_runs_here_injects_parameters_and_leaves_plain_text(tmp_path):
@@ -75,16 +71,14 @@ def test_execute_runs_here_injects_parameters_and_leaves_plain_text(tmp_path):
 
 def test_in_place_is_rewritten_whole_and_a_failure_changes_nothing(tmp_path):
     path = write(tmp_path / "a.ipynb", code("n = 3", "parameters", execution_count=9), code("print(n)"))
-    with pytest.raises(NotebookError, match="runs in place without parameters"):
-        execute(path, None, {"n": 4})
+    refuses(NotebookError, "runs in place without parameters", execute, path, None, {"n": 4})
     assert execute(path) == path and text_of(path) == ["", "3\n"]
     book = json.loads(path.read_text())
     assert [cell["execution_count"] for cell in book["cells"]] == [1, 2]
     book["cells"][1]["source"] = "1 / 0"
     path.write_text(json.dumps(book))
     before = path.read_bytes()
-    with pytest.raises(NotebookError, match="The file is as it was"):
-        execute(path)
+    refuses(NotebookError, "The file is as it was", execute, path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -96,34 +90,27 @@ def test_in_place_is_rewritten_whole_and_a_failure_changes_nothing(tmp_path):
 ])  # fmt: skip
 def test_a_failure_is_told_in_a_sentence_and_leaves_a_readable_copy(tmp_path, source, error, said):
     path, out = write(tmp_path / "a.ipynb", code("print('first')"), code(source)), tmp_path / "out.ipynb"
-    with pytest.raises(error, match=said):
-        execute(path, out, timeout=5)
+    refuses(error, said, execute, path, out, timeout=5)
     if error is NotebookError:
         assert text_of(out)[0] == "first\n"
 
 
 @pytest.mark.parametrize("runner", [lambda path, p: execute(path, path.with_name("out.ipynb"), p), run_cells])
 def test_parameters_are_refused_before_anything_runs(tmp_path, runner):
-    path = write(tmp_path / "a.ipynb", code("raise SystemError"), code("profile, n = 'study', 0", "parameters"))
-    with pytest.raises(NotebookError, match=r"a\.ipynb has no parameter profil; it has profile, n\."):
-        runner(path, {"profil": "quick", "n": 1})
-    with pytest.raises(NotebookError, match=r"n of a\.ipynb must be text, a number"):
-        runner(path, {"n": object()})
-    with pytest.raises(NotebookError, match="has 0 cells tagged 'parameters'"):
-        runner(write(tmp_path / "b.ipynb", code("profile = 'study'")), {"profile": "quick"})
-    with pytest.raises(FileNotFoundError, match=r"No notebook at .*c\.ipynb"):
-        runner(tmp_path / "c.ipynb", {})
+    write(tmp_path / "a.ipynb", code("raise SystemError"), code("profile, n = 'study', 0", "parameters"))
+    write(tmp_path / "b.ipynb", code("profile = 'study'"))
     (tmp_path / "d.ipynb").write_text("{}")
-    with pytest.raises(NotebookError, match=r"d\.ipynb is not a notebook"):
-        runner(tmp_path / "d.ipynb", {})
-
-
-# --- run_cells, require_run -------------------------------------------------------------------------------------
+    for name, parameters, error, said in (
+        ("a", {"profil": "quick", "n": 1}, NotebookError, r"a\.ipynb has no parameter profil; it has profile, n\."),
+        ("a", {"n": object()}, NotebookError, r"n of a\.ipynb must be text, a number"),
+        ("b", {"profile": "quick"}, NotebookError, "has 0 cells tagged 'parameters'"),
+        ("c", {}, FileNotFoundError, r"No notebook at .*c\.ipynb"),
+        ("d", {}, NotebookError, r"d\.ipynb is not a notebook"),
+    ):
+        refuses(error, said, runner, tmp_path / f"{name}.ipynb", parameters)
 
 
 def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsys, monkeypatch):
-    import matplotlib.pyplot as plt
-
     folder = tmp_path / "a b 超分辨率"
     path = write(
         folder / "a.ipynb",
@@ -140,8 +127,7 @@ def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsy
     assert (names["num_epochs"], names["here"], names["data_root"]) == (2, str(folder), str(tmp_path))
     assert capsys.readouterr().out == "2\n7\n" and plt.get_fignums() == []
     assert Path.cwd() == tmp_path and sys.path == paths
-    with pytest.raises(NotebookError, match="no code cell tagged 'evaluation'"):
-        run_cells(path, until="evaluation")
+    refuses(NotebookError, "no code cell tagged 'evaluation'", run_cells, path, until="evaluation")
     with pytest.raises(ZeroDivisionError) as caught:
         run_cells(path)
     assert str(caught.traceback[-1].frame.code.raw.co_filename) == "a.ipynb cell 5"
@@ -149,9 +135,9 @@ def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsy
 
 def test_a_run_of_another_notebook_is_read_or_trained_where_it_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(notebooks, "__file__", str(tmp_path / "notebooks.py"))
-    source = ("import pathlib, runs, torch\nfolder = runs.run_folder(results_root, profile, 'task2')\n"
-              "runs.save_tensors(folder / 'model.pth', {})\n(folder / 'history.csv').write_text('epoch\\n1\\n')\n"
-              "runs.write_info(folder, {'finished': True, 'settings': {}, 'data': {'name': data_root}})")  # fmt: skip
+    source = ("import runs, torch\nfrom tests.conftest import write_run\n"
+              "folder = runs.run_folder(results_root, profile, 'task2')\n"
+              "write_run(folder, {}, {'name': data_root}, torch.nn.Linear(1, 1))")  # fmt: skip
     write(tmp_path / settings.NOTEBOOKS["task2"], code("profile = data_root = results_root = ''", "parameters"),
           code(source, "training"), code("1 / 0"))  # fmt: skip
     begun = runs.Begun("multi", "quick", {}, torch.device("cpu"), tmp_path, "A", str(tmp_path / "results"))
@@ -161,25 +147,18 @@ def test_a_run_of_another_notebook_is_read_or_trained_where_it_is_missing(tmp_pa
         assert ("its training cells run here" in capsys.readouterr().out) is trains
 
 
-# --- check ------------------------------------------------------------------------------------------------------
-
-FIGURE = new_output("display_data", data={"image/png": "iVBORw0KGgo="})
-
-
-def clean_cells() -> list:
-    return [
-        new_markdown_cell("# Title\nA sentence."),
-        code("profile = 'study'", "parameters", execution_count=1),
-        code("draw()", execution_count=2, outputs=[FIGURE]),
-    ]
+def shown(kind: str, content: object = ""):
+    return new_output("display_data", data={kind: content})
 
 
 def stream(text: str, name: str = "stdout"):
     return new_output("stream", name=name, text=text)
 
 
-def widget():
-    return new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}})
+def clean_cells() -> list:
+    figure = shown("image/png", "iVBORw0KGgo=")
+    return [new_markdown_cell("# Title\nA sentence."), code("profile = 'study'", "parameters", execution_count=1),
+            code("draw()", execution_count=2, outputs=[figure])]  # fmt: skip
 
 
 def test_check_finds_nothing_in_a_clean_notebook(tmp_path):
@@ -208,16 +187,13 @@ def test_check_finds_nothing_in_a_clean_notebook(tmp_path):
     (lambda c: c[2].update(source="open('/tmp/x.pth')"), "one machine: /tmp/x.pth"),
     (lambda c: c[2].outputs.append(stream(r"C:\Users\eve\sr.pth")), r"C:\Users\eve"),
     (lambda c: c[2].outputs.append(stream("x" * 1_600_000)), "1.6 MB, expected at most"),
-    (lambda c: c[2].outputs.append(widget()), "shows a widget"),
+    (lambda c: c[2].outputs.append(shown("application/vnd.jupyter.widget-view+json", {})), "shows a widget"),
 ])  # fmt: skip
 def test_check_finds_each_planted_fault_and_it_alone(tmp_path, fault, finding):
     cells = clean_cells()
     fault(cells)
     findings = check(write(tmp_path / "a.ipynb", *cells))
     assert len(findings) == 1 and finding in findings[0]
-
-
-# --- the real ones ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", settings.NOTEBOOKS.values())
@@ -229,8 +205,8 @@ def test_committed_notebook_is_clean(name):
 def smoke_folder(tmp_path_factory) -> Path:
     """An empty data folder, and results that hold the study's runs, as a fresh clone does."""
     folder = tmp_path_factory.mktemp("smoke")
-    (folder / "no data").mkdir()
-    (folder / "results").mkdir()
+    for name in ("no data", "results"):
+        (folder / name).mkdir()
     for task in settings.NOTEBOOKS:
         (folder / "results" / task).symlink_to(ROOT / "results" / task)
     return folder
@@ -253,9 +229,8 @@ def test_joint_restoration_mixes_its_damages_within_each_batch(tmp_path):
     parameters = {"profile": "quick", "data_root": str(tmp_path / "none"), "results_root": str(tmp_path),
                   "changes": {"steps_per_epoch": 2}}  # fmt: skip
     names = run_cells(ROOT / settings.NOTEBOOKS["joint_restoration"], parameters, until="batches")
-    batches = list(names["training_batches"](torch.Generator().manual_seed(0)))
-    assert len(batches) == 2
-    for batch in batches:
+    first, second = names["training_batches"](torch.Generator().manual_seed(0))
+    for batch in (first, second):
         noise = (batch["img"] != batch["truth"]).any(1).float().mean((1, 2)) > 0.5  # nearly every pixel is moved
         mask = (batch["img"] == 0).all(1).sum((1, 2)) >= 8 * 8
         assert (noise | mask).all()
@@ -266,10 +241,6 @@ def test_joint_restoration_mixes_its_damages_within_each_batch(tmp_path):
 def test_a_notebook_trains_on_two_processes(smoke_folder, tmp_path):
     options = ["--profile", "quick", f"data_root={smoke_folder / 'no data'}", f"results_root={tmp_path}",
                f"changes={SMOKE_CHANGES['task1']}"]  # fmt: skip
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run([*torchrun, str(ROOT / "run.py"), "--no-venv", "train", "task1_sr.ipynb", *options],
-                          capture_output=True, text=True, timeout=300, cwd=tmp_path,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count(f"torch {torch.__version__}") == 1 and "2 processes" in done.stdout
+    out = run_twice(ROOT / "run.py", "--no-venv", "train", "task1_sr.ipynb", *options, cwd=tmp_path)
+    assert out.count(f"torch {torch.__version__}") == 1 and "2 processes" in out
     assert runs.read_run(tmp_path / "quick" / "task1").info["processes"] == 2

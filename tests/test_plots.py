@@ -1,5 +1,4 @@
 """Figures carry the numbers, names and units handed in; `show` saves whole files and displays their bytes."""
-
 import io
 import itertools
 import types
@@ -44,11 +43,6 @@ def images(num: int = 3, height: int = 32, width: int = 32) -> torch.Tensor:
     return torch.rand((num, 3, height, width), generator=torch.Generator().manual_seed(0))
 
 
-def linear(rgb) -> np.ndarray:
-    rgb = np.array(rgb)
-    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-
-
 # Machado, Oliveira and Fernandes (2009), full severity, on linear RGB.
 SIGHT = {
     "usual": np.eye(3),
@@ -66,7 +60,9 @@ SIGHT = {
     ["classify", "restore", "joint", "joint_10", "separate"],
 ])  # fmt: skip
 def test_methods_drawn_together_can_be_told_apart(sight, together):
-    seen = (linear([to_rgb(plots.COLORS[method]) for method in together]) @ np.array(SIGHT[sight]).T).clip(0, 1)
+    rgb = np.array([to_rgb(plots.COLORS[method]) for method in together])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ np.array(SIGHT[sight]).T).clip(0, 1)
     seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
     for (a, one), (b, other) in itertools.combinations(zip(together, rgb2lab(seen[None])[0], strict=True), 2):
         assert deltaE_ciede2000(one, other) > (15 if sight == "usual" else 6), (a, b)
@@ -118,10 +114,10 @@ def test_only_the_first_process_shows_and_a_file_is_whole(tmp_path, notebook, mo
 def test_curves_show_both_parts_baselines_units_and_the_chosen_epoch():
     baselines = {"psnr_db": {"bicubic": 26.05}, "accuracy": {"degraded": 0.4726, "clean": 0.848}}
     fig = rendered(plots.curves(history(), ["loss", "psnr_db", "accuracy"], baselines, best=3, title="SRNet"))
+    loss, _, accuracy = fig.axes
     assert [ax.get_ylabel() for ax in fig.axes] == ["Loss", "PSNR (dB)", "Accuracy (%)"]
     shown = {"training", "validation", "chosen epoch (3)", "Bicubic\n26.05", "Degraded\n47.26", "SRNet", "Epoch"}
     assert shown <= set(texts(fig))
-    loss, _, accuracy = fig.axes
     assert [line.get_color() for line in loss.lines[:2]] == [plots.COLORS["train"], plots.COLORS["valid"]]
     np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [55, 60, 65, 70])
     rings = [np.ravel(line.get_data()) for line in accuracy.lines if line.get_markersize() == 7]
@@ -160,14 +156,10 @@ def test_panel_draws_rows_columns_titles_and_crops():
     np.testing.assert_allclose(large.images[0].get_array(), truth[0].permute(1, 2, 0), atol=1e-6)
     grey = [torch.full((1, 8, 8), 255, dtype=torch.uint8), torch.zeros(3, 16, 16)]
     assert [ax.images[0].get_array().mean() for ax in rendered(plots.image_grid(grey)).axes] == [1, 0]
-    with pytest.raises(ValueError, match=r"lies in \[0, 1\].*divide by 255"):
-        plots.panel({"truth": truth * 255})
-    with pytest.raises(ValueError, match=r"\(3, H, W\), found \(64, 96, 3\)"):
-        plots.panel({"truth": truth.permute(0, 2, 3, 1)})
-
-
-def whole(dots: float) -> bool:
-    return dots == pytest.approx(round(dots), abs=1e-6)
+    for wrong, said in ((truth * 255, r"lies in \[0, 1\].*divide by 255"),
+                        (truth.permute(0, 2, 3, 1), r"\(3, H, W\), found \(64, 96, 3\)")):
+        with pytest.raises(ValueError, match=said):
+            plots.panel({"truth": wrong})
 
 
 def test_found_detail_is_where_methods_differ_and_pixels_cover_whole_dots():
@@ -175,9 +167,11 @@ def test_found_detail_is_where_methods_differ_and_pixels_cover_whole_dots():
     other[:, 150:154, 490:496] = 1.0
     fig = plots.zoom_panel([], {"a": {"bicubic": other, "truth": truth}}, ["a"], ["bicubic", "truth"])
     assert [ax.images[0].get_array().sum() for ax in fig.axes[1:]] == [3 * 4 * 6, 0]  # the whole difference
+    dots = []
     grid = plots.image_grid(images(5, 8, 8), list("abcde"))
-    for box in (192 * grid.get_figwidth() * ax.get_position().get_points()[:, 0] for ax in grid.axes):
-        assert whole(box[0]) and whole((box[1] - box[0]) / 8)
+    for left, right in (192 * grid.get_figwidth() * ax.get_position().get_points()[:, 0] for ax in grid.axes):
+        dots += [left, (right - left) / 8]
+    np.testing.assert_allclose(dots, np.round(dots), rtol=0, atol=1e-6)
 
 
 def test_measured_images_carry_their_scores_and_leave_out_what_has_none():
@@ -249,19 +243,18 @@ def test_confusion_shows_shares_of_the_row_on_one_scale():
     matrix = torch.tensor([[8, 2, 0], [0, 10, 0], [1, 1, 2]])
     fig = rendered(plots.confusion({"Clean": matrix, "Degraded": matrix.T}, CLASSES, title="Errors"))
     assert {"80", "20", "100", "25", "50", "cat", "Clean"} <= set(texts(fig)) and "0" not in texts(fig)
-    clean, degraded = (ax.images[0] for ax in fig.axes)
-    assert clean.get_array().mask.diagonal().all() and clean.get_array()[2, 0] == 25
-    assert clean.get_clim() == degraded.get_clim() == pytest.approx((0, 25))
+    clean = fig.axes[0].images[0].get_array()
+    assert clean.mask.diagonal().all() and clean[2, 0] == 25
+    assert all(ax.images[0].get_clim() == pytest.approx((0, 25)) for ax in fig.axes)
 
 
 def test_heatmap_shows_numbers_names_the_highest_and_the_difference():
     table = pd.DataFrame([[0.5, 0.7], [0.6, 0.4]], index=["control", "joint"], columns=["noise", "mask"])
     fig = rendered(plots.heatmap(table, [("joint", "control")]))
     bold = {text.get_text() for ax in fig.axes for text in ax.texts if text.get_weight() == "bold"}
-    assert bold == {"60.0", "70.0", "+10.0", "−30.0"}
-    assert {"50.0", "40.0", "Control", "Joint − control", "noise", "mask"} <= set(texts(fig))
     low, high = fig.axes[1].images[0].get_clim()
-    assert low == -high < -30
+    assert bold == {"60.0", "70.0", "+10.0", "−30.0"} and low == -high < -30
+    assert {"50.0", "40.0", "Control", "Joint − control", "noise", "mask"} <= set(texts(fig))
 
 
 def test_dots_of_scores_keep_their_order_sets_means_and_gains():

@@ -3,7 +3,6 @@ import ast
 import re
 import shlex
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -16,7 +15,8 @@ import run
 import upscale
 from settings import PROFILES, TABLES
 
-ROOT = Path(__file__).resolve().parent.parent
+from .conftest import ROOT
+
 EDITIONS = ("README.md", "README.zh.md")
 DOCUMENTS = (*EDITIONS, "DS/README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
@@ -38,12 +38,6 @@ def commands(name: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if re.match(r"(python3?|py|torchrun) ", line)]
 
 
-def anchors(path: Path) -> set[str]:
-    """The anchors that a code host makes of the headings."""
-    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.M)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 def test_editions_are_alike_and_short():
     english, chinese = map(text_of, EDITIONS)
     assert max(english.count("\n"), chinese.count("\n")) < 250
@@ -63,13 +57,16 @@ def test_links_lead_to_files_and_headings(name):
             target, _, anchor = link.partition("#")
             path = (ROOT / name).parent / target if target else ROOT / name
             assert path.exists(), link
-            assert not anchor or anchor in anchors(path), link
+            headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.M) if anchor else []
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert not anchor or anchor in anchors, link
 
 
-def test_every_module_and_notebook_is_named():
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_every_module_notebook_and_data_set_is_named(edition):
     names = {path.name for path in [*ROOT.glob("*.py"), *ROOT.glob("*.ipynb")]}
-    named = {edition: set(re.findall(r"`([\w.]+\.(?:py|ipynb))`", text_of(edition))) for edition in EDITIONS}
-    assert all(found >= names for found in named.values()), f"{named}"
+    assert names <= set(re.findall(r"`([\w.]+\.(?:py|ipynb))`", text_of(edition)))
+    assert all(name in "".join(blocks(edition, "bash")) for name in download.ARCHIVES)
 
 
 def check_run_py(arguments: list[str]) -> None:
@@ -102,10 +99,6 @@ def test_commands_are_accepted(name, monkeypatch):
             assert words[2:] == [] or (words[2] == "download" and words[3] in (*download.ARCHIVES, "NAME"))
         else:
             assert (ROOT / words[1]).exists(), words
-
-
-def test_every_data_set_to_download_is_named():
-    assert all(name in "".join(blocks(edition, "bash")) for edition in EDITIONS for name in download.ARCHIVES)
 
 
 def test_snippet_restores_and_classifies(tmp_path, monkeypatch, capsys):

@@ -1,7 +1,6 @@
 """What results/ ships: the written answers hold, the documents show its numbers, its weights and answers are whole."""
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,22 +10,19 @@ import results_tables
 import runs
 import settings
 
-ROOT = Path(__file__).resolve().parent.parent
+from .conftest import ROOT
+
 RESULTS = ROOT / "results"
 
 
-def interval(name):
-    row = next(row for row in results_tables.read("multi")["comparisons"] if row["comparison"] == name)
-    return row["low"], row["high"], row["by_seed"]
-
-
 def test_the_answer_on_the_ladder_holds():
-    low, _, by_seed = interval("control → frozen")
-    assert low > 0 and min(by_seed) > 0 and len(by_seed) == 3, "it helps"
+    info = results_tables.read("multi")
+    rows = {row["comparison"]: row for row in info["comparisons"]}
+    gain = rows["control → frozen"]
+    assert gain["low"] > 0 and min(gain["by_seed"]) > 0 and len(gain["by_seed"]) == 3, "it helps"
     for nothing in ("frozen → joint", "control → capacity"):
-        low, high, _ = interval(nothing)
-        assert low < 0 < high, nothing
-    assert results_tables.read("multi")["unseen_gain"]["adapted"]["high"] < 0, "it costs on unseen degradations"
+        assert rows[nothing]["low"] < 0 < rows[nothing]["high"], nothing
+    assert info["unseen_gain"]["adapted"]["high"] < 0, "it costs on unseen degradations"
 
 
 def test_the_answers_of_the_studies_hold():
@@ -57,14 +53,7 @@ def test_what_stands_between_markers_is_made_anew_and_nothing_else(tmp_path):
         results_tables.filled("<!-- ladder -->\n<!-- /ladder -->", "en", tmp_path)
     assert results_tables.pair({"psnr_db": 27.126, "ssim": 0.75}) == "27.13 / 0.7500"
     assert results_tables.pair((27.126, None)) == "27.13 / –" and results_tables.pair(None) == "–"
-
-
-def test_every_arm_has_a_name_in_both_languages():
-    for words in results_tables.WORDS.values():
-        assert set(ladder.RUNGS) <= set(words)
-
-
-# --- weights and kept answers -----------------------------------------------------------------------------------
+    assert all(set(ladder.RUNGS) <= set(words) for words in results_tables.WORDS.values())
 
 
 def tracked(ending):
@@ -89,18 +78,15 @@ def test_kept_answers_are_those_of_the_weights_beside_them():
     assert len(kept) > 30
     for path in kept:
         weights = runs.read_tensors(path)["key"][0]
-        if path.parent.name in ladder.FIXED:
-            assert list(weights.values()) == first, path
-        else:
-            assert weights == runs.read_info(path.parent)["weights"], path
+        fixed = path.parent.name in ladder.FIXED
+        assert list(weights.values()) == first if fixed else weights == runs.read_info(path.parent)["weights"], path
 
 
-@pytest.mark.parametrize("place, task", [("task1", "task1"), ("task2", "task2"), ("resshuffle_x4", "resshuffle_x4")])
-def test_the_present_settings_read_the_shipped_runs(place, task):
+@pytest.mark.parametrize("task", ["task1", "task2", "resshuffle_x4"])
+def test_the_present_settings_read_the_shipped_runs(task):
     """Else a clone would train for hours, or stop with a sentence."""
-    folder = RESULTS / place
-    data = runs.read_info(folder)["data"]
-    assert runs.find_run(folder, settings.choose(task, "study"), data).has_weights
+    data = runs.read_info(RESULTS / task)["data"]
+    assert runs.find_run(RESULTS / task, settings.choose(task, "study"), data).has_weights
 
 
 def test_the_present_settings_read_every_shipped_arm():

@@ -1,18 +1,22 @@
 """run.py: its commands, when it installs, what it prints at the end. No network, no package is installed."""
 import io
+import itertools
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 import notebooks
 import run
 
-ROOT = Path(__file__).resolve().parent.parent
+from .conftest import ROOT, random_image, refuses, save, write_run
 
 
 def call(*args: str, cwd: Path, script: Path = ROOT / "run.py", **env: str) -> subprocess.CompletedProcess:
@@ -26,19 +30,16 @@ def project(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "my project 超分辨率"
     folder.mkdir()
     for name in ("run.py", "settings.py"):
-        (folder / name).write_bytes((ROOT / name).read_bytes())
+        shutil.copy(ROOT / name, folder)
     (folder / "requirements.txt").write_text("# nothing\n")
     (folder / "requirements-dev.txt").write_text("-r requirements.txt\n")
-    for name, path in {"ROOT": folder, "VENV": folder / ".venv"}.items():
-        monkeypatch.setattr(run, name, path)
-    monkeypatch.setattr(run, "VENV_PYTHON", folder / run.VENV_PYTHON.relative_to(ROOT))
+    for name in ("ROOT", "VENV", "VENV_PYTHON"):
+        monkeypatch.setattr(run, name, folder / getattr(run, name).relative_to(ROOT))
     return folder
 
 
 def notebook(path: Path, *cells: tuple[str, list[str]]) -> Path:
-    rows = [{"cell_type": "code", "metadata": {"tags": tags}, "source": source, "outputs": [], "execution_count": None}
-            for source, tags in cells]  # fmt: skip
-    path.write_text(json.dumps({"cells": rows, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}), encoding="utf-8")
+    nbformat.write(new_notebook(cells=[new_code_cell(source, metadata={"tags": tags}) for source, tags in cells]), path)
     return path
 
 
@@ -54,8 +55,7 @@ def test_help_and_unknown_commands_run_nothing(project):
 def test_it_runs_where_the_streams_are_jupyters(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["run.py", "--help"])
     monkeypatch.setattr(sys, "stdout", io.StringIO())  # has no `reconfigure`
-    with pytest.raises(SystemExit, match="0"):
-        runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+    refuses(SystemExit, "0", runpy.run_path, str(ROOT / "run.py"), run_name="__main__")
     assert "One command for everything" in sys.stdout.getvalue()
 
 
@@ -94,15 +94,10 @@ def test_an_interrupt_is_one_line_and_130(tmp_path):
 
 
 def test_test_fails_when_ruff_or_pytest_fails(monkeypatch):
-    codes, calls = {}, []
-
-    def fake(command, **_):
-        calls.append(command[2:])
-        return subprocess.CompletedProcess(command, codes[command[2]])
-
-    monkeypatch.setattr(run.subprocess, "run", fake)
-    for ruff, pytest_code, failed in [(0, 0, False), (1, 0, True), (0, 1, True), (0, 5, True)]:
-        codes.update(ruff=ruff, pytest=pytest_code)
+    calls = []
+    monkeypatch.setattr(run.subprocess, "run", lambda command, **_: calls.append(command[2:]) or next(codes))
+    for pair, failed in (((0, 0), False), ((1, 0), True), ((0, 1), True), ((0, 5), True)):
+        codes = (subprocess.CompletedProcess([], code) for code in pair)
         assert bool(run.test(["-k", "psnr"])) is failed
     assert calls[:2] == [["ruff", "check", "."], ["pytest", "-k", "psnr"]]
 
@@ -115,11 +110,9 @@ def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path
     monkeypatch.setattr(run, "ROOT", tmp_path)
     (tmp_path / "DS" / "Set14").mkdir(parents=True)  # empty
     for names in ([], ["multi_learning.ipynb"]):  # which builds on the first two
-        with pytest.raises(SystemExit, match="study needs CIFAR10 and Set14 and Set5 in DS/"):
-            run.study(names)
-    for part in ("Set14/HR", "Set5/HR"):
-        (tmp_path / "DS" / part).mkdir(parents=True)
-        (tmp_path / "DS" / part / "a.png").touch()
+        refuses(SystemExit, "study needs CIFAR10 and Set14 and Set5 in DS/", run.study, names)
+    for name in ("Set14", "Set5"):
+        save(tmp_path / "DS" / name / "HR" / "a.png", random_image(8, 8))
     assert run.study(["mine.ipynb"]) == 2 and calls == []
     assert run.study(["task1_sr.ipynb"]) == 0 and run.quick(["task1_sr.ipynb"]) == 0
     assert calls == [("task1_sr.ipynb", {"profile": "study"}), ("execute", ["task1_sr.ipynb"], None, None),
@@ -143,18 +136,15 @@ def test_requirements_are_installed_once_and_again_when_they_change(project, mon
     (project / "requirements.txt").write_text("numpy\n")
     code = 1
     for _ in range(2):  # a failed install is not remembered as done
-        with pytest.raises(SystemExit, match=r"installing requirements.txt failed"):
-            run.make_environment(dev=False)
+        refuses(SystemExit, r"installing requirements.txt failed", run.make_environment, dev=False)
     code = 0
-    for version in ("3.11", "3.12"):  # a new Python has nothing yet
+    for version, dev in itertools.product(("3.11", "3.12"), (False, True)):  # a new Python has nothing yet
         monkeypatch.setattr(run, "python_version", lambda version=version: version)
-        run.make_environment(dev=False)
-        run.make_environment(dev=True)
+        run.make_environment(dev)
     assert installs[2:] == [*["requirements.txt"] * 4, "requirements-dev.txt"]
     monkeypatch.setattr(run, "python_version", str)
     monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match="apt install python3-venv"):
-        run.make_environment(dev=False)
+    refuses(SystemExit, "apt install python3-venv", run.make_environment, dev=False)
 
 
 def test_the_command_runs_in_the_environment_that_is_there(project, tmp_path):
@@ -168,15 +158,10 @@ def test_the_command_runs_in_the_environment_that_is_there(project, tmp_path):
 
 def test_summary_shows_data_tables_and_unfinished_runs(tmp_path):
     rows = [{"rung": "clean 32x32", "accuracy": 0.9}, {"rung": "joint", "psnr_db": 28.126, "n": 10000}]
-    contents = {
-        "joint": {"finished": True, "data": {"name": "CIFAR-10"}, "summary": rows},
-        "sr": {"finished": False, "data": {"name": "embedded sample"}, "test_data": ["Set5", "Set14"],
-               "summary": {"PSNR (dB)": 30.0, "SSIM": 0.91}},
-        "no summary": {"finished": True},
-    }  # fmt: skip
-    for name, content in contents.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "run.json").write_text(json.dumps(content))
+    write_run(tmp_path / "joint", {}, {"name": "CIFAR-10"}, summary=rows)
+    write_run(tmp_path / "sr", {}, {"name": "embedded sample"}, finished=False, test_data=["Set5", "Set14"],
+              summary={"PSNR (dB)": 30.0, "SSIM": 0.91})  # fmt: skip
+    write_run(tmp_path / "no summary", {})
     assert run.summarise(tmp_path).splitlines() == [
         "joint, on CIFAR-10 (trained on CIFAR-10)",
         "  rung         accuracy  psnr_db      n",

@@ -1,7 +1,8 @@
 """A run's folder: weights that load anywhere, files that are whole or absent, settings compared as training reads."""
 import json
-import threading
+import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -10,16 +11,8 @@ from torch import nn
 import NetSet
 import runs
 
-from .test_training import DATA, SETTINGS, batches, fit, never, new_model, same
-
-
-def write_run(folder, finished=True, settings=SETTINGS, data=DATA, **info):
-    runs.write_info(folder, {"finished": finished, "settings": settings, "data": data, **info})
-    (folder / "history.csv").write_text("epoch,loss_valid\n1,0.5\n")
-    return folder
-
-
-# --- weights ----------------------------------------------------------------------------------------------------
+from .conftest import refuses, same, write_run
+from .test_training import DATA, SETTINGS, batches, fit, never, new_model
 
 
 class OnAnotherDevice(torch.Tensor):
@@ -34,12 +27,11 @@ class OnAnotherDevice(torch.Tensor):
 
 def test_what_is_saved_is_plain_and_on_the_cpu_at_every_depth(tmp_path):
     far = torch.arange(3.0).as_subclass(OnAnotherDevice)
-    optimizer = {"state": {0: {"m": far}}, "groups": [{"p": far}]}
-    runs.save_tensors(tmp_path / "a.pth", {"weight": far, "optimizer": optimizer, "epoch": 3, "pair": (far, 1)})
+    runs.save_tensors(tmp_path / "a.pth", {"state": {0: {"m": far}}, "groups": [{"p": far}], "pair": (far, 3)})
     content = torch.load(tmp_path / "a.pth", weights_only=True)  # as on a machine without CUDA, no map_location
-    found = [content["weight"], content["optimizer"]["state"][0]["m"], content["optimizer"]["groups"][0]["p"],
-             content["pair"][0]]  # fmt: skip
-    assert all(type(value) is torch.Tensor and value.tolist() == [0, 1, 2] for value in found) and content["epoch"] == 3
+    found = [content["state"][0]["m"], content["groups"][0]["p"], content["pair"][0]]
+    assert all(type(value) is torch.Tensor and value.tolist() == [0, 1, 2] for value in found)
+    assert content["pair"][1] == 3
 
 
 def parallel(state):
@@ -47,8 +39,8 @@ def parallel(state):
 
 
 @pytest.mark.parametrize("change", [
-    dict, parallel, lambda state: {"params": state}, lambda state: {"state_dict": parallel(state)},
-    lambda state: {name: value.half() for name, value in state.items()},
+    dict, lambda state: {"params": state}, lambda state: {"state_dict": parallel(state)},
+    lambda state: {name: value.half() for name, value in parallel(state).items()},
 ])  # fmt: skip
 @pytest.mark.parametrize("zipped", [True, False])
 def test_weights_load_from_every_usual_form(tmp_path, change, zipped):
@@ -61,26 +53,20 @@ def test_weights_load_from_every_usual_form(tmp_path, change, zipped):
 def test_files_that_hold_other_things_are_named_and_no_sound_one_is_to_be_deleted(tmp_path):
     path, model = tmp_path / "model.pth", new_model()
 
-    def refusal(content):
+    wider = NetSet.ClassifyNet(num_classes=2, num_channels=8).state_dict()
+    for content, said in ((model, r"a whole pickled module.*state_dict\(\)"), (torch.ones(3), "no weights"),
+                          ({"weight": torch.ones(3)}, "another network's weights"), ([1, 2], "no weights"),
+                          (wider, r"encoder\.conv\.bias is \(8,\) there and \(4,\) here")):  # fmt: skip
         torch.save(content, path)
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(ValueError, match=said) as caught:
             runs.load_weights(model, path)
         assert str(path) in str(caught.value) and "elete" not in str(caught.value)
-        return str(caught.value)
-
-    assert "a whole pickled module" in refusal(model) and "state_dict()" in refusal(model)
-    assert "another network's weights" in refusal({"weight": torch.ones(3)})
-    wider = NetSet.ClassifyNet(num_classes=2, num_channels=8).state_dict()
-    assert "encoder.conv.bias is (8,) there and (4,) here" in refusal(wider)
-    assert "no weights" in refusal(torch.ones(3)) and "no weights" in refusal([1, 2])
     torch.save(model.state_dict(), path)
     whole = bytearray(path.read_bytes())
     for damaged in (whole[:1000], b"", b"<html>", whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"model\.pth"):
-            runs.load_weights(model, path)
-    with pytest.raises(FileNotFoundError, match="Run the notebook"):
-        runs.load_weights(model, tmp_path / "none.pth")
+        refuses(ValueError, r"model\.pth", runs.load_weights, model, path)
+    refuses(FileNotFoundError, "Run the notebook", runs.load_weights, model, tmp_path / "none.pth")
 
 
 def test_a_run_loads_its_own_weights_alone(tmp_path):
@@ -89,22 +75,15 @@ def test_a_run_loads_its_own_weights_alone(tmp_path):
     run.record(accuracy=0.5, niqe=float("nan"))
     assert runs.read_info(tmp_path)["accuracy"] == 0.5 and runs.read_info(tmp_path)["niqe"] is None
     torch.save(new_model().state_dict(), tmp_path / "model.pth")
-    with pytest.raises(ValueError, match="not the file that its run"):
-        runs.read_run(tmp_path).load(new_model())
+    refuses(ValueError, "not the file that its run", runs.read_run(tmp_path).load, new_model())
     (tmp_path / "model.pth").unlink()
-    with pytest.raises(FileNotFoundError, match="without its weights"):
-        runs.read_run(tmp_path).load(new_model())
-
-
-# --- run.json, history.csv --------------------------------------------------------------------------------------
+    refuses(FileNotFoundError, "without its weights", runs.read_run(tmp_path).load, new_model())
 
 
 def test_numbers_without_a_value_become_null(tmp_path):
-    scores = {"a": float("inf"), "b": [float("nan"), torch.tensor(2.0)], "c": {1: -float("inf")}}
-    write_run(tmp_path, scores=scores)
+    write_run(tmp_path, {}, scores={"a": math.inf, "b": [math.nan, torch.tensor(2.0)], "c": {1: -math.inf}})
     text = (tmp_path / "run.json").read_text()
     assert json.loads(text, parse_constant=never)["scores"] == {"a": None, "b": [None, 2.0], "c": {"1": None}}
-    assert runs.read_info(tmp_path)["scores"]["b"] == [None, 2.0]
 
 
 @pytest.mark.parametrize("name, damage", [
@@ -116,20 +95,13 @@ def test_a_damaged_file_is_named(tmp_path, name, damage):
     fit(tmp_path)
     path = tmp_path / name
     path.write_text(damage(path.read_text()))
-    with pytest.raises(ValueError, match=rf"{name} .*[Dd]elete the folder"):
-        runs.read_run(tmp_path)
+    refuses(ValueError, rf"{name} .*[Dd]elete the folder", runs.read_run, tmp_path)
 
 
 def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
     path = tmp_path / "结果 file.json"
     runs.write_json(path, {"a": 1})
-
-    def fails(beside):
-        beside.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        runs.write_whole(path, fails)
+    refuses(ZeroDivisionError, None, runs.write_whole, path, lambda beside: beside.write_text("half") / 0)
     assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
 
 
@@ -147,38 +119,26 @@ def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
     ({}, {"pretrained": ...}, r"pretrained .*ab.* -> None"),
 ])  # fmt: skip
 def test_find_run_compares_what_training_reads(tmp_path, settings, data, difference):
-    stored = SETTINGS | {"shape": [1, 2], "gone": 3}
-    write_run(tmp_path, settings=stored, data=DATA | {"pretrained": {"task1": "ab"}})
-    settings, data = ({name: value for name, value in (old | new).items() if value is not ...} for old, new in
-                      ((stored, settings), (DATA | {"pretrained": {"task1": "ab"}}, data)))  # fmt: skip
+    stored = SETTINGS | {"shape": [1, 2], "gone": 3}, DATA | {"pretrained": {"task1": "ab"}}
+    write_run(tmp_path, *stored)
+    settings, data = ({name: value for name, value in (old | new).items() if value is not ...}
+                      for old, new in zip(stored, (settings, data), strict=True))  # fmt: skip
     if difference is None:
         run = runs.find_run(tmp_path, settings, data)
         assert run.history.loss_valid.tolist() == [0.5] and not run.has_weights
     else:
         with pytest.raises(ValueError, match=rf"other settings \({difference}\).*delete that folder"):
             runs.find_run(tmp_path, settings, data)
-    found = runs.find_run(tmp_path, settings, data, restart_on_change=True)
-    same_data = data.get("name") == DATA["name"]
-    assert (found is None, (tmp_path / "run.json").exists()) == ((False, True) if difference is None and same_data
-                                                                 else (True, False))  # fmt: skip
+    stays = difference is None and data["name"] == DATA["name"]
+    assert (runs.find_run(tmp_path, settings, data, restart_on_change=True) is not None) is stays
+    assert (tmp_path / "run.json").exists() is stays
 
 
 def test_cached_computes_once_for_each_key(tmp_path):
-    calls = []
-
-    def compute():
-        calls.append(1)
-        return {"answer": torch.tensor([3, 1]) + len(calls)}
-
-    path = tmp_path / "deep" / "test.pth"
-    for key in (["abc", 10], ("abc", 10)):  # a tuple is a list to JSON
-        found = runs.cached(path, compute, key)
-        assert found["answer"].tolist() == [4, 2] and found.keys() == {"answer"}
-    assert len(calls) == 1
-    assert runs.cached(path, compute, ["other", 10])["answer"].tolist() == [5, 3]
-
-
-# --- a notebook's beginning, and two at once --------------------------------------------------------------------
+    path, numbers = tmp_path / "deep" / "test.pth", iter([4, 5])
+    for key, answer in ((["abc", 10], 4), (("abc", 10), 4), (["other", 10], 5)):  # a tuple is a list to JSON
+        found = runs.cached(path, lambda: {"answer": torch.tensor([next(numbers)])}, key)
+        assert found == {"answer": torch.tensor([answer])}
 
 
 @pytest.mark.parametrize("asked, finished, data_is_there, expected", [
@@ -191,10 +151,9 @@ def test_begin(tmp_path, capsys, monkeypatch, asked, finished, data_is_there, ex
     asked_for = []
     monkeypatch.setattr(runs.datasets, "is_there", lambda name, root: asked_for.append(name) or data_is_there)
     if finished is not None:
-        write_run(tmp_path / "task2", finished)
+        write_run(tmp_path / "task2", {}, finished=finished)
     if expected is None:
-        with pytest.raises(ValueError, match=r"CIFAR10 is not in .*another results_root"):
-            runs.begin("task2", asked, "none", tmp_path)
+        refuses(ValueError, r"CIFAR10 is not in .*another results_root", runs.begin, "task2", asked, "none", tmp_path)
         return
     begun = runs.begin("task2", asked, "none", tmp_path, {"seed": 7})
     folder = {"study": "task2", "quick": "quick/task2", "reference": "reference/task2"}[expected]
@@ -213,28 +172,19 @@ def test_two_in_one_folder_train_it_once(tmp_path, capsys):
             time.sleep(0.1)
             yield batch
 
-    first = threading.Thread(target=fit, args=(tmp_path,), kwargs={"batches": slow})
-    first.start()
-    while not (tmp_path / "checkpoint.pth").exists():
-        time.sleep(0.01)
-    _, run = fit(tmp_path, batches=never)
-    first.join()
-    assert len(run.history) == 4 and "Another process is training" in capsys.readouterr().out
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(fit, tmp_path, batches=slow)
+        while not (tmp_path / "checkpoint.pth").exists():
+            time.sleep(0.01)
+        assert len(fit(tmp_path, batches=never)[1].history) == 4
+        first.result()
+    assert "Another process is training" in capsys.readouterr().out
 
 
 def test_a_run_begun_meanwhile_with_other_settings_is_refused(tmp_path):
-    refused = []
-
-    def second():
-        with pytest.raises(ValueError, match=r"learning_rate 1\.0 -> 0\.003"):
-            fit(tmp_path, batches=never)
-        refused.append(True)
-
-    begun = threading.Thread(target=second)
-    with runs.locked(tmp_path):
-        begun.start()
-        time.sleep(0.5)  # it has found an empty folder, and waits
-        write_run(tmp_path, settings=SETTINGS | {"learning_rate": 1.0})
-        torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "model.pth")
-    begun.join()
-    assert refused
+    with ThreadPoolExecutor() as pool:
+        with runs.locked(tmp_path):
+            second = pool.submit(fit, tmp_path, batches=never)
+            time.sleep(0.5)  # it has found an empty folder, and waits
+            write_run(tmp_path, SETTINGS | {"learning_rate": 1.0}, model=nn.Linear(1, 1))
+        refuses(ValueError, r"learning_rate 1\.0 -> 0\.003", second.result)
