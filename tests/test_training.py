@@ -66,11 +66,11 @@ def interrupted(batches, epoch, step):
 
 
 def test_it_learns_and_leaves_a_whole_run(tmp_path, capsys):
-    model, run = fit(tmp_path, settings=SETTINGS | {"num_epochs": 12, "learning_rate": 0.02})
+    model, run = fit(tmp_path, settings=SETTINGS | {"num_epochs": 12, "learning_rate": 0.01})
     scores, info = run.history, runs.read_info(tmp_path)
     assert scores.accuracy_valid.max() > 0.9 and scores.loss_valid.min() < 0.3
     assert {p.name for p in tmp_path.iterdir()} - {"run.lock"} == {"history.csv", "model.pth", "run.json"}
-    assert info["finished"] and info["data"] == DATA and info["settings"]["learning_rate"] == 0.02
+    assert info["finished"] and info["data"] == DATA and info["settings"]["learning_rate"] == 0.01
     assert info["best_epoch"] == scores.epoch[scores.loss_valid.idxmin()]
     assert same(model, runs.load_weights(new_model(), tmp_path / "model.pth")) and not model.training
     assert validate(model)["loss"].item() == pytest.approx(scores.loss_valid.min(), abs=1e-6)
