@@ -200,7 +200,6 @@ def report(model: Any, history: Any, folder: Path, img: Any, truth: Any, every: 
     weights), shown/ (the model's outputs for `img`) and output.log, as the document on colorization lists them.
     """
     import plots
-    import runs
     from datasets import to_uint8
     from training import predict
 

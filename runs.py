@@ -221,9 +221,9 @@ def find_run(folder: str | Path, settings: Mapping, data: Mapping, restart_on_ch
     if found.get("pretrained") != wanted.get("pretrained"):
         changed.append(f"pretrained {found.get('pretrained')} -> {wanted.get('pretrained')}")
     if len(changed) == 1 and found == wanted and goes_on(stored["settings"], settings):
-        if (folder / "checkpoint.pth").exists():
+        if (folder / "checkpoint.pth").exists() and (folder / "model.pth").exists():
             return None
-        changed[0] += ": to go on it would need its checkpoint.pth, which is not here"
+        changed[0] += ": to go on it would need its checkpoint.pth and model.pth"
     if restart_on_change and (changed or found != wanted):
         print(f"{folder} held a run with other {'settings' if changed else 'data'}; training afresh.")
         if process_rank() == 0:

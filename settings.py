@@ -134,7 +134,7 @@ TABLES = {
         "classifier_layer": ([2, 2], [2, 2], [2, 2], "the same of ClassifyNet, where VGG19 is not here"),
         "calibrate": (True, True, False, "features are divided by their root mean square"),
         "adversarial_weight": (1e-3, 1e-3, 1e-3, ""),
-        "discriminator_epochs": (0, 1, 0, "at first, in which the discriminator alone learns"),
+        "discriminator_epochs": (0, 1, 0, "epochs at the start in which the discriminator alone learns"),
         "learning_rate": (1e-4, 1e-4, 1e-4, "of both networks"),
         "schedule": ("constant", "one_cycle", "step", "of the learning rate"),
         "final_rate": (0.0, 0.1, 0.0, "share of the peak at which one_cycle ends"),

@@ -197,11 +197,11 @@ class RunInProgress:
             resources.enter_context(runs.locked(self.folder))
             found = runs.find_run(self.folder, self.settings, self.data)  # another process may have finished it
         _barrier()
-        found = found if process_rank() == 0 else runs.read_run(self.folder)
+        found = found if process_rank() == 0 else runs.find_run(self.folder, self.settings, self.data)
         if found and found.has_weights:
             self.finished = found
             return
-        if found and process_rank() == 0:  # finished, and its weights were taken away: from the beginning
+        if process_rank() == 0 and not (self.folder / "model.pth").exists():  # taken away: from the beginning
             (self.folder / "checkpoint.pth").unlink(missing_ok=True)
         _barrier()
         if (self.folder / "checkpoint.pth").exists():
@@ -331,9 +331,9 @@ class RunInProgress:
         self.epoch, self.rows, self.best_value = saved["epoch"], saved["history"], saved["best_value"]
         self.seconds_before = saved["time_seconds"]
         stored = runs.read_info(self.folder) or {}
-        now = self.info["precision"]  # this machine may compute in another one than that of the last spell
-        before = stored.get("precision", now).split(" → ")
-        self.info["precision"] = " → ".join(before if before[-1] == now else [*before, now])
+        for part, name in ((self.info, "precision"), (self.info["environment"], "device")):  # may differ from before
+            before = (stored if name == "precision" else stored.get("environment", {})).get(name, part[name])
+            part[name] = before if before.split(" → ")[-1] == part[name] else f"{before} → {part[name]}"
         print(f"{self.folder}: going on after epoch {self.epoch}.")
 
     def _patience_is_spent(self) -> bool:
