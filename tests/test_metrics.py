@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
 from scipy.stats import gennorm, norm, sem
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -268,6 +269,14 @@ def test_niqe_prefers_photographs_to_what_spoils_them(photographs, tmp_path):
     assert niqe.score(halves) == pytest.approx(niqe.score(cat[:, :288, :384]), rel=0.1)  # but for the new borders
     torch.save(niqe.state(), tmp_path / "niqe.pth")
     assert metrics.NIQE.from_state(torch.load(tmp_path / "niqe.pth", weights_only=True)).score(cat) == score
+
+
+def test_niqe_takes_local_contrast_under_a_gaussian_of_7_pixels(photographs):
+    img = photographs["coffee"][:, :96, :192]
+    luma = 255 * metrics._luma(img[None].double())[0, 0].numpy() + 16
+    mean = partial(gaussian_filter, sigma=7 / 6, radius=3, mode="nearest")
+    contrast = np.sqrt(np.abs(mean(luma**2) - mean(luma) ** 2))
+    np.testing.assert_allclose(metrics._block_features(img)[1], [contrast[:, :96].mean(), contrast[:, 96:].mean()])
 
 
 def test_niqe_without_a_value_or_a_reason(photographs):
