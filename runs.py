@@ -224,6 +224,8 @@ def find_run(folder: str | Path, settings: Mapping, data: Mapping, restart_on_ch
         if (folder / "checkpoint.pth").exists() and (folder / "model.pth").exists():
             return None
         changed[0] += ": to go on it would need its checkpoint.pth and model.pth"
+    elif len(changed) == 1 and "num_epochs" in changed[0] and settings.get("schedule") == "one_cycle":
+        changed[0] += ": its one_cycle schedule ends with its last epoch, so no more can follow"
     if restart_on_change and (changed or found != wanted):
         print(f"{folder} held a run with other {'settings' if changed else 'data'}; training afresh.")
         if process_rank() == 0:

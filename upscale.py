@@ -295,7 +295,7 @@ def sr_validate(
     features: nn.Module | None = None,
 ) -> Callable[[nn.Module], dict[str, float]]:
     """The `validate` of `training.fit`: mean PSNR on luma. With `niqe` and `features` also NIQE of all crops together,
-    the root mean square distance of their features, and `mix`, the product of the two: speckle lowers NIQE and raises
+    the root mean square distance of their features, and `mix`, the product of the two: noise lowers NIQE and raises
     the distance, blur does the reverse.
     """
 

@@ -119,6 +119,9 @@ def test_more_epochs_go_on_from_the_end_of_a_finished_run(tmp_path, schedule):
         fit(tmp_path / "run", settings=settings | {"num_epochs": 5})
     with pytest.raises(ValueError, match="num_epochs 4 -> 2"):
         fit(tmp_path / "whole", settings=settings | {"num_epochs": 2})
+    with pytest.raises(ValueError, match="one_cycle schedule ends with its last epoch"):
+        fit(tmp_path / "once")
+        fit(tmp_path / "once", settings=SETTINGS | {"num_epochs": 5})
     (tmp_path / "whole" / "model.pth").unlink()
     assert same(fit(tmp_path / "whole", settings=settings)[0], whole)
 
