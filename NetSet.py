@@ -254,10 +254,17 @@ class SRResNetBase(Network):
             init_skip_as_bicubic(self, stages)
 
     def forward(self, lr_img: Tensor) -> Tensor:
+        return self.reconstruct(self.extract(lr_img))
+
+    def extract(self, lr_img: Tensor) -> Tensor:
+        """lr_img (N, 3, H, W) -> features (N, C, H, W)."""
         shallow = self.head(lr_img)
         deep = self.middle(self.blocks(shallow))
-        features = self.upsample(shallow + deep)
-        sr_img = self.to_rgb(features)
+        return shallow + deep
+
+    def reconstruct(self, features: Tensor) -> Tensor:
+        """features (N, C, H, W) -> sr_img (N, 3, sH, sW)."""
+        sr_img = self.to_rgb(self.upsample(features))
         return sr_img if self.training else sr_img.clamp(0, 1)
 
 

@@ -547,13 +547,14 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, images: Tensor, batch_size: int = 250, mixed_precision: bool = False
+    model: nn.Module, images: Tensor, batch_size: int = 250, mixed_precision: bool = False,
+    call: Callable | None = None,
 ) -> Tensor | tuple[Tensor, ...]:
     """Apply `model` in evaluation mode to images (N, 3, H, W), float in [0, 1] or uint8, in parts; outputs come back
     whole, on the CPU, in float32.
 
     mixed_precision: bfloat16 and TF32 where the device computes them, for making training images and for choosing an
-    epoch; what is reported is computed without.
+    epoch; what is reported is computed without. call: the part of the model to apply, if not its forward.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     mixed = mixed_precision and computes_bfloat16(device)
@@ -565,7 +566,7 @@ def predict(
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed), torch.backends.cudnn.flags(
             enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=mixed
         ):
-            output = model(part.float() / 255 if part.dtype == torch.uint8 else part)
+            output = (call or model)(part.float() / 255 if part.dtype == torch.uint8 else part)
         outputs.append(tuple(o.float().cpu() for o in (output if isinstance(output, tuple) else (output,))))
     model.train(was_training)
     whole = tuple(torch.cat(column) for column in zip(*outputs, strict=True))

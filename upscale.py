@@ -41,6 +41,7 @@ MODELS = {  # name: its network, the run that trained it, the notebook of that r
     "colorize": (NetSet.Colorizer, "colorization", "study_colorization.ipynb"),
 }
 RESULTS_ROOT = Path(__file__).parent / "results"
+RECONSTRUCT_RADIUS = 3  # LR pixels around its own that SRResNetBase.reconstruct sees, at most: 1 + 4/2 at x2
 COLORIZED_SIDE, COLORIZED_AREA = 32, 32 * 512  # pixels at which a photograph is colorized: CIFAR-10's side, and at most
 
 
@@ -77,30 +78,48 @@ def _cuts(side: int, tile: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, side)) for start in range(0, side, step)]
 
 
-@torch.inference_mode()
-def strips(model: nn.Module, img: Tensor, tile: int | None = None, progress: bool = False) -> Iterator[Tensor]:
-    """The upscaled image from top to bottom, in strips: uint8 (3, H, W) -> uint8 (3, s rows, s W) each.
-    Every tile is given as much of its surroundings as its pixels can depend on, so there are no seams. Of several
-    outputs of the network the first is taken. tile: the largest side of a tile, a multiple of 8; by default one that
-    keeps the networks of `MODELS` under 2 GB.
+def _in_tiles(
+    function: Callable[[Tensor], Tensor], img: Tensor, scale: int, radius: int, tile: int, progress: bool = False
+) -> Iterator[Tensor]:
+    """function((C, H, W)) -> (D, s H, s W), tile by tile, in strips from top to bottom. Every tile is given as much of
+    its surroundings as its pixels can depend on, so there are no seams.
     """
-    if img.ndim != 3 or len(img) != 3 or img.dtype != torch.uint8:
-        raise ValueError(f"one uint8 image (3, H, W) was expected, found {tuple(img.shape)} of {img.dtype}.")
-    radius, scale = receptive_radius(model), model.scale_factor
-    rows, columns = (_cuts(side, tile or (640 if scale <= 2 else 272)) for side in img.shape[1:])
+    rows, columns = (_cuts(side, tile) for side in img.shape[1:])
     for top, bottom in tqdm(rows, unit="strip", mininterval=0.5, file=sys.stdout, disable=not progress):
         parts = []
         for left, right in columns:
             first_row, first_col = max(0, top - radius), max(0, left - radius)
-            piece = img[:, first_row : bottom + radius, first_col : right + radius]
-            if scale == 1:  # such a network halves its input three times
-                rest = (0, -piece.shape[2] % 8, 0, -piece.shape[1] % 8)
-                piece = F.pad(piece.float(), rest, mode="replicate").to(torch.uint8)
-            output = training.predict(model, piece[None])
-            sr_img = (output[0] if isinstance(output, tuple) else output)[0]
-            sr_img = sr_img[:, (top - first_row) * scale :, (left - first_col) * scale :]
-            parts.append(datasets.to_uint8(sr_img[:, : (bottom - top) * scale, : (right - left) * scale]))
+            output = function(img[:, first_row : bottom + radius, first_col : right + radius])
+            output = output[:, (top - first_row) * scale :, (left - first_col) * scale :]
+            parts.append(output[:, : (bottom - top) * scale, : (right - left) * scale])
         yield torch.cat(parts, 2)
+
+
+@torch.inference_mode()
+def strips(model: nn.Module, img: Tensor, tile: int | None = None, progress: bool = False) -> Iterator[Tensor]:
+    """The upscaled image from top to bottom, in strips: uint8 (3, H, W) -> uint8 (3, s rows, s W) each.
+    Of several outputs of the network the first is taken. tile: the largest side of a tile, a multiple of 8; by default
+    one that keeps the networks of `MODELS` under 2 GB.
+    """
+    if img.ndim != 3 or len(img) != 3 or img.dtype != torch.uint8:
+        raise ValueError(f"one uint8 image (3, H, W) was expected, found {tuple(img.shape)} of {img.dtype}.")
+
+    def whole(piece: Tensor) -> Tensor:
+        if model.scale_factor == 1:  # such a network halves its input three times
+            rest = (0, -piece.shape[2] % 8, 0, -piece.shape[1] % 8)
+            piece = F.pad(piece.float(), rest, mode="replicate").to(torch.uint8)
+        output = training.predict(model, piece[None])
+        return datasets.to_uint8((output[0] if isinstance(output, tuple) else output)[0])
+
+    def in_two_steps(piece: Tensor) -> Tensor:  # the layers at the output's size fill most memory, and see least
+        features = training.predict(model, piece[None], call=model.extract)[0]
+        return torch.cat(list(_in_tiles(reconstruct, features, model.scale_factor, RECONSTRUCT_RADIUS, 256)), 1)
+
+    def reconstruct(features: Tensor) -> Tensor:
+        return datasets.to_uint8(training.predict(model, features[None], call=model.reconstruct)[0])
+
+    function = in_two_steps if isinstance(model, NetSet.SRResNetBase) else whole
+    yield from _in_tiles(function, img, model.scale_factor, receptive_radius(model), tile or 640, progress)
 
 
 def upscale(model: nn.Module, img: Tensor, tile: int | None = None) -> Tensor:
