@@ -1,7 +1,7 @@
 """How good an image is, and how good a classification is.
 
-PSNR, SSIM and NIQE, measures of colour, and for classifiers accuracy, confusion matrix, calibration and paired
-comparisons. Channel and border move a PSNR by up to 2 dB, so every value belongs to a protocol of `PROTOCOLS`, and
+PSNR, SSIM and NIQE, measures of colour, and for classifiers accuracy, confusion matrix and paired comparisons.
+Channel and border move a PSNR by up to 2 dB, so every value belongs to a protocol of `PROTOCOLS`, and
 `protocol_label` writes it into a table's header. Measures of images return one value per image.
 """
 
@@ -15,7 +15,6 @@ from torch import Tensor
 
 WINDOW_SIZE, WINDOW_SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # SSIM's constants, Wang et al. 2004
 NIQE_BLOCK = 96  # side of the blocks that NIQE's statistics are taken from
-NUM_BINS = 15  # of the reliability curve
 RANGE_TOLERANCE = 1e-3  # of data_range: what resizing and half precision may overshoot
 
 # --- image quality ----------------------------------------------------------------------------------------------------
@@ -320,16 +319,12 @@ def protocol_label(metric: str, protocol: str = "literature", scale_factor: int 
 # --- classification ---------------------------------------------------------------------------------------------------
 
 
-def _check_scores(scores: Tensor, labels: Tensor, name: str) -> None:
-    fit = scores.ndim == 2 and len(scores) and labels.shape == scores.shape[:1] and not labels.is_floating_point()
-    found = f"{tuple(scores.shape)} and {tuple(labels.shape)} of {labels.dtype}"
-    _require(fit, f"{name} (N, C) and whole-number labels (N,) were expected, found {found}.")
-    _require(scores.isfinite().all(), f"finite {name} were expected, found nan or inf.")
-
-
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of images, 0 to 1, whose largest logit is the label's. logits: (N, C), labels: (N,) integers."""
-    _check_scores(logits, labels, "logits")
+    fit = logits.ndim == 2 and len(logits) and labels.shape == logits.shape[:1] and not labels.is_floating_point()
+    found = f"{tuple(logits.shape)} and {tuple(labels.shape)} of {labels.dtype}"
+    _require(fit, f"logits (N, C) and whole-number labels (N,) were expected, found {found}.")
+    _require(logits.isfinite().all(), "finite logits were expected, found nan or inf.")
     return (logits.argmax(1) == labels).sum().item() / len(labels)
 
 
@@ -342,25 +337,6 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> T
                        f"{tuple(classes.shape)} of {classes.dtype}. Of logits, pass logits.argmax(1).")  # fmt: skip
     cells = labels.long() * num_classes + predictions.long()
     return cells.bincount(minlength=num_classes**2).view(num_classes, num_classes)
-
-
-def calibration_bins(probabilities: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Images grouped by their predicted class's probability into 15 bins, for the reliability curve (Guo et al. 2017).
-
-    probabilities: (N, C), rows that sum to 1 (to 1e-3); labels: (N,) integers. Bins are equally wide, closed above.
-    Returns (15,) tensors: "low" and "high" (the edges), "count", "confidence" (mean probability) and "accuracy", the
-    last two nan where a bin is empty.
-    """
-    _check_scores(probabilities, labels, "probabilities")
-    sum_to_1 = probabilities.min() >= 0 and (probabilities.sum(1) - 1).abs().max() <= 1e-3
-    _require(sum_to_1, "probabilities must be >= 0 in rows that sum to 1. Apply softmax(1) to logits.")
-    confidence, prediction = probabilities.double().max(1)
-    edges = torch.linspace(0, 1, NUM_BINS + 1, dtype=torch.float64, device=confidence.device)
-    bins = torch.bucketize(confidence, edges[1:-1])
-    count = bins.bincount(minlength=NUM_BINS)
-    correct = (prediction == labels).double()
-    confidence, accuracy = (bins.bincount(value, minlength=NUM_BINS) / count for value in (confidence, correct))
-    return {"low": edges[:-1], "high": edges[1:], "count": count, "confidence": confidence, "accuracy": accuracy}
 
 
 # --- paired comparisons on the same test images -----------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Run the notebooks without a browser, and look at them before they are committed.
+"""Run the notebooks without a browser, and what they share.
 
 `execute` runs one as Jupyter would and writes it with its outputs; `run_cells` runs its code cells as plain Python,
-under torchrun as well; `check` lists what is wrong with a committed one; the `show_` functions are for notebooks.
+under torchrun as well; the `show_` functions and `report` are for the notebooks themselves.
 Settings go in after the one cell tagged `parameters`; a name that this cell does not assign is refused.
 """
 
@@ -26,8 +26,6 @@ from typing import Any
 import runs
 from settings import NOTEBOOKS
 
-MAX_CODE_LINES = 15  # in one cell; longer code belongs in a module
-MAX_MEGABYTES = 1.0  # above this code hosts stop rendering a notebook
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -216,37 +214,6 @@ def report(model: Any, history: Any, folder: Path, img: Any, truth: Any, every: 
     (folder / "output.log").write_text(history.round(5).to_string(index=False) + "\n", encoding="utf-8")
 
 
-def check(path: str | Path) -> list[str]:
-    """What a committed notebook must not be, one sentence a finding; an empty list when all is well."""
-    path = Path(path).resolve()
-    book = _read(path)
-    cells, code = book["cells"], [cell for cell in book["cells"] if _is_code(cell)]
-    found = []
-    counts = [cell.get("execution_count") for cell in code]
-    if counts != list(range(1, len(code) + 1)):
-        found.append(f"not as run from top to bottom: execution counts are {counts}")
-    if not cells or cells[0]["cell_type"] != "markdown" or not cells[0]["source"].startswith("# "):
-        found.append("the first cell is not a markdown title ('# ...')")
-    if (n := sum("parameters" in _tags(cell) for cell in code)) != 1:
-        found.append(f"{n} cells are tagged 'parameters', expected exactly one")
-    if any("injected-parameters" in _tags(cell) for cell in code):
-        found.append("holds an injected-parameters cell: this is a copy run with other settings")
-    found += [f"cell {i} is empty" for i, cell in enumerate(cells, 1) if not cell["source"].strip()]
-    for i, cell in enumerate(code, 1):
-        found += [f"code cell {i} {fault}" for fault in _code_faults(cell["source"])]
-        found += [f"code cell {i} {fault}" for fault in _output_faults(cell.get("outputs", []))]
-    outputs = [output for cell in code for output in cell.get("outputs", [])]
-    if not any(mime.startswith("image/") for output in outputs for mime in output.get("data", {})):
-        found.append("no figure in its outputs")
-    if "widgets" in book["metadata"]:
-        found.append("widget state in its metadata")
-    if (size := path.stat().st_size / 1e6) > MAX_MEGABYTES:
-        found.append(f"{size:.1f} MB, expected at most {MAX_MEGABYTES}: draw photo grids as JPEG")
-    text = "\n".join([cell["source"] for cell in cells] + [_text_of(output) for output in outputs])
-    places = sorted(set(_private_paths(path.parent).findall(text)))
-    return found + [f"names a folder of one machine: {place}" for place in places]
-
-
 def _read(path: Path) -> dict[str, Any]:
     """A notebook as nbformat 4 JSON, every source joined to one string."""
     if not path.is_file():
@@ -350,42 +317,3 @@ def _as_terminal(text: str) -> str:
             shown = part + shown[len(part) :]
         lines.append(shown.rstrip() if "\r" in line else line)
     return "\n".join(lines)
-
-
-def _code_faults(source: str) -> list[str]:
-    faults = []
-    try:
-        ast.parse(source)
-    except SyntaxError as error:
-        faults.append(f"is not plain Python (a magic?): {error.msg}, line {error.lineno}")
-    if "get_ipython(" in source:
-        faults.append("calls get_ipython, which plain Python lacks")
-    lines = [line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
-    if len(lines) > MAX_CODE_LINES:
-        faults.append(f"has {len(lines)} lines of code, expected at most {MAX_CODE_LINES}")
-    return faults
-
-
-def _output_faults(outputs: list[dict[str, Any]]) -> list[str]:
-    faults = []
-    if errors := [output["ename"] for output in outputs if output["output_type"] == "error"]:
-        faults.append(f"ended in an error: {errors[0]}")
-    if stderr := [_text_of(output) for output in outputs if output.get("name") == "stderr"]:
-        faults.append(f"wrote to stderr: {stderr[0].strip()[:80]!r}")
-    if any("jupyter.widget" in mime for output in outputs for mime in output.get("data", {})):
-        faults.append("shows a widget, which code hosts do not render")
-    return faults
-
-
-def _text_of(output: dict[str, Any]) -> str:
-    """All text of an output; images, also those inside HTML, are left out."""
-    data = output.get("data", {})
-    texts = [output.get("text", "")] + [text for mime, text in data.items() if mime.startswith("text/")]
-    return re.sub(r"base64,[\w+/=\s]+", "", "\n".join("".join(text) for text in texts))
-
-
-def _private_paths(folder: Path) -> re.Pattern[str]:
-    """Folders that only one machine has: homes, temporary folders, and the one that the notebook lies in."""
-    known = r"/(?:home|Users|root|tmp|private|var/folders)/\w[^\s'\"]*|[A-Za-z]:\\+Users\\+[^\s'\"]*"
-    own = re.escape(str(folder)) + r"\b" if folder.parent != folder else r"(?!)"
-    return re.compile(rf"(?<![\w.~-])(?:{own}|{known})")

@@ -665,46 +665,6 @@ def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]], title="
     return fig
 
 
-def class_bars(accuracies: Mapping[str, Sequence[float]], classes: Sequence[str], title="", note="") -> Figure:
-    """The accuracy (a fraction) in each class for up to three methods side by side."""
-    fig, ax = _figure(WIDTH, 3.5, title, note)
-    wide = 0.8 / len(accuracies)
-    for k, (method, numbers) in enumerate(accuracies.items()):
-        at = np.arange(len(classes)) + (k - (len(accuracies) - 1) / 2) * wide
-        bars = ax.bar(at, 100 * np.array(numbers), wide * 0.92, color=COLORS[method], label=name_of(method))
-        ax.bar_label(bars, fmt="%.0f", fontsize=9, padding=1.5, color=MUTED)
-    ax.set_xticks(range(len(classes)), classes, fontsize=9.5)
-    ax.set(ylabel=LABELS["accuracy"], xlim=(-0.6, len(classes) - 0.4))
-    ax.tick_params(axis="x", length=0)
-    _legend(fig, handlelength=1, handleheight=1)
-    return fig
-
-
-def reliability(bins_by_method: Mapping[str, Mapping], title="", note="") -> Figure:
-    """Accuracy over confidence, the images in each bin, and the expected calibration error (Guo et al. 2017).
-    {method: what `metrics.calibration_bins` returns}. Bins of fewer than 30 images are not drawn.
-    """
-    fig, (ax, below) = _figure(5.2, 5.6, title, note, 2, 1, sharex=True, height_ratios=(3.4, 1))
-    ax.plot([0, 100], [0, 100], color=MUTED, ls=DASHED, lw=1.2)
-    lines = [("expected calibration error", MUTED, "normal")]
-    for k, (method, bins) in enumerate(bins_by_method.items()):
-        confidence, correct, count = (np.nan_to_num(_numpy(bins[part]).astype(float))
-                                      for part in ("confidence", "accuracy", "count"))
-        error = 100 * (count * abs(correct - confidence)).sum() / count.sum()
-        many = count >= max(1, min(30, count.max()))
-        ax.plot(100 * confidence[many], 100 * correct[many], "o-", color=COLORS[method], ms=6)
-        lines.append((f"{name_of(method)}: {error:.1f} %", COLORS[method], "bold"))
-        wide = 92 / len(count) / len(bins_by_method)
-        below.bar(np.arange(len(count)) * 100 / len(count) + (k + 0.5) * wide, count, wide, color=COLORS[method])
-    lines.append(("dashed: accuracy equals confidence", MUTED, "normal"))
-    for k, (text, tone, weight) in enumerate(reversed(lines)):  # below the diagonal
-        ax.text(97, 3 + 7 * k, text, ha="right", fontsize=9.5, color=tone, weight=weight)
-    ax.set(ylabel=LABELS["accuracy"], xlim=(0, 100), ylim=(0, 100))
-    below.set(xlabel="Confidence (%)", ylabel="Images")
-    fig.align_ylabels()
-    return fig
-
-
 def trade_off(x, y, labels: Sequence[str], xlabel: str, points: Mapping[str, tuple], error: Sequence[float],
               title="", note="") -> Figure:
     """Accuracy y against x along a sweep of the joint arm, a label (the weight lambda) for each point, in order.

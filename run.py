@@ -214,38 +214,20 @@ def setup(args: list[str]) -> int:
 
 
 def summarise(folder: Path) -> str:
-    """The "summary" of each run.json one folder below, under the name of the data that it was obtained on.
+    """The "summary" of each run.json one folder below, {label: value} or a list of rows, under the name of its data."""
+    import pandas as pd
 
-    A summary is {label: value}, or a list of such rows, which becomes a table.
-    """
     parts = []
     for path in sorted(folder.glob("*/run.json")):
         run = read_json(path)
-        rows = run.get("summary")
-        if not rows:
+        if not (rows := run.get("summary")):
             continue
-        trained_on = (run.get("data") or {}).get("name", "unknown data")
-        tested_on = run.get("test_data", trained_on)
-        data = ", ".join(tested_on) if isinstance(tested_on, list) else tested_on
-        unfinished = "" if run.get("finished", True) else " (unfinished)"
-        if isinstance(rows, dict):
-            table = [[label, show(value)] for label, value in rows.items()]
-        else:
-            labels = list(dict.fromkeys(label for row in rows for label in row))
-            table = [labels, *([show(row.get(label, "")) for label in labels] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        parts.append(f"{path.parent.name}{unfinished}, on {data} (trained on {trained_on})")
-        for first, *others in table:
-            aligned = [value.rjust(width) for value, width in zip(others, widths[1:], strict=True)]
-            parts.append("  " + "  ".join([first.ljust(widths[0]), *aligned]))
+        tested_on = run.get("test_data", run["data"]["name"])
+        tested_on = ", ".join(tested_on) if isinstance(tested_on, list) else tested_on
+        table = pd.DataFrame(rows) if isinstance(rows, list) else pd.Series(rows).to_frame("").T
+        values = table.to_string(index=False, na_rep="-", float_format=lambda x: f"{x:.{4 if abs(x) < 1 else 2}f}")
+        parts.append(f"{path.parent.name}, on {tested_on} (trained on {run['data']['name']})\n{values}\n")
     return "\n".join(parts) or f"no summary in {folder}"
-
-
-def show(value: object) -> str:
-    """Two decimals, or four below one; a dash for what has no value."""
-    if value is None:
-        return "-"
-    return f"{value:.{4 if abs(value) < 1 else 2}f}" if isinstance(value, float) else str(value)
 
 
 def usage(problem: str) -> int:

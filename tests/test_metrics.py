@@ -208,18 +208,6 @@ def test_paired_interval_by_scipy():
     assert metrics.paired_interval(a[:1], b[:1]) == metrics.paired_interval(a[0], b[0])
 
 
-def test_calibration_by_hand():
-    confidence = torch.tensor([0.55, 0.65, 0.8, 0.9, 1.0], dtype=torch.float64)
-    labels = torch.tensor([1, 0, 0, 0, 1])  # right: no, yes, yes, yes, no
-    bins = metrics.calibration_bins(torch.stack([confidence, 1 - confidence], 1), labels)
-    assert torch.cat([bins["low"], bins["high"][-1:]]).tolist() == pytest.approx([k / 15 for k in range(16)])
-    assert bins["count"].tolist() == [0] * 8 + [1, 1, 0, 1, 0, 1, 1]  # 0.8 = 12 / 15 is an edge
-    filled = bins["count"] > 0
-    assert bins["confidence"][filled].tolist() == pytest.approx([0.55, 0.65, 0.8, 0.9, 1])
-    assert bins["accuracy"][filled].tolist() == [0, 1, 1, 1, 0]
-    assert bins["confidence"][~filled].isnan().all() and bins["accuracy"][~filled].isnan().all()
-
-
 scores, labels, correct = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3) > 0
 
 
@@ -230,7 +218,6 @@ scores, labels, correct = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3)
     (lambda: metrics.confusion_matrix(labels, labels + 2, 2), "labels must be 3 class numbers from 0 to 1"),
     (lambda: metrics.paired_bootstrap(correct.float(), correct), "torch.bool.*both alike.* of torch.float32"),
     (lambda: metrics.paired_interval(scores[:1, 0], scores[:1, 0]), "of two or more images"),
-    (lambda: metrics.calibration_bins(scores + 1, labels), r"Apply softmax\(1\)"),
     (lambda: ssim(good, good, border=3), "leaves 11 or more pixels"),
     (lambda: ssim(good, good, window="same"), "'valid' or 'zero'"),
     (lambda: metrics.quantize(good / 0), "finite floating-point image"),

@@ -268,16 +268,6 @@ def test_dots_of_scores_keep_their_order_sets_means_and_gains():
     assert {"+3.00", "−1.00", "+1.00", "SRNet − Bicubic", "PSNR (dB, Y)"} <= set(texts(fig))
 
 
-def test_bars_and_reliability_show_percent_and_the_calibration_error():
-    bars = rendered(plots.class_bars({"clean": [0.9, 1, 0.8], "degraded": [0.5, 0.25, 0.1]}, CLASSES)).axes[0].patches
-    assert [bar.get_height() for bar in bars] == pytest.approx([90, 100, 80, 50, 25, 10])
-    parts = [{"confidence": [0.25, 0.5, 0.9], "accuracy": accuracy, "count": torch.tensor(count)}
-             for accuracy, count in (([0.0, 0.6, 0.8], [0, 10, 30]), ([0.25, 0.5, 0.7], [10, 10, 20]))]  # fmt: skip
-    fig = rendered(plots.reliability(dict(zip(["clean", "degraded"], parts, strict=True))))
-    assert {"Clean: 10.0 %", "Degraded: 10.0 %"} <= set(texts(fig))
-    assert [bar.get_height() for bar in fig.axes[1].patches] == [0, 10, 30, 10, 10, 20]
-
-
 def test_trade_off_labels_crowded_points_without_overlap_and_draws_intervals():
     labels, error = [f"λ = {value}" for value in (0, 1, 10, 100, 1000)], [0.01, 0.01, 0.02, 0.01, 0.01, 0.03]
     x, y = [27.1, 28.5, 28.9, 29.1, 29.15], [0.88, 0.886, 0.885, 0.888, 0.87]
