@@ -524,19 +524,17 @@ def save_heroes(rungs: Ladder, table: pd.DataFrame) -> None:
         plots.show(hero(rungs, table, "zh", font), "hero_zh", rungs.folder, quiet=True)
 
 
-def trade_off(rungs: Ladder) -> Figure:
-    """Validation accuracy against PSNR along the weights of the pixel loss, beside the arms without that choice."""
+def pixel_loss_weights(rungs: Ladder) -> Figure:
+    """Validation accuracy of the joint arm at each weight of the pixel loss, and of frozen, with their PSNR."""
     first = rungs.settings.seeds[0]
-    by_weight = {0.0: rungs.runs["task_only", first], rungs.settings.lambda_sr: rungs.runs["joint", first]}
-    by_weight |= rungs.sweep
-    found = [by_weight[weight] for weight in sorted(by_weight)] + [rungs.runs["frozen", first]]
-    *psnr_db, psnr_frozen = (run.info["validation"]["psnr_db_valid"] for run in found)
-    *accuracy, accuracy_frozen = (run.info["validation"]["accuracy_valid"] for run in found)
+    found = {0.0: rungs.runs["task_only", first], rungs.settings.lambda_sr: rungs.runs["joint", first], **rungs.sweep}
+    named = {f"λ = {weight:g}": found[weight] for weight in sorted(found)} | {"frozen": rungs.runs["frozen", first]}
+    scores = {name: run.info["validation"] for name, run in named.items()}
+    accuracies = {f"{name}\n{row['psnr_db_valid']:.2f} dB": row["accuracy_valid"] for name, row in scores.items()}
     num = len(rungs.valid_labels)
-    error = [1.96 * (share * (1 - share) / num) ** 0.5 for share in (*accuracy, accuracy_frozen)]
-    return plots.trade_off(
-        psnr_db, accuracy, [f"λ = {weight:g}" for weight in sorted(by_weight)],
-        metrics.protocol_label("psnr_db", "rgb"), {"frozen": (psnr_frozen, accuracy_frozen)}, error,
+    error = [1.96 * (share * (1 - share) / num) ** 0.5 for share in accuracies.values()]
+    return plots.error_bars(
+        accuracies, error, "Weight λ of the pixel loss, and " + metrics.protocol_label("psnr_db", "rgb"),
         title="Accuracy hardly depends on the weight of the pixel loss",
         note=f"{rungs.train_set.name}, {num:,} validation images, seed {first}; 95 % intervals",
     )  # fmt: skip

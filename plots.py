@@ -284,19 +284,17 @@ def _baselines(ax, values: Mapping[str, float], points: float) -> None:
         ax.axhline(value, color=COLORS.get(name, MUTED), ls=DASHED, lw=1.3, zorder=1.5)
     low, high = ax.get_ylim()
     at = (np.array([*values.values()]) - low) / (high - low)
-    for (name, value), y in zip(values.items(), _apart(at, [28 / points] * len(at)), strict=True):
+    for (name, value), y in zip(values.items(), _apart(at, 28 / points), strict=True):
         number = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1.5 else f"{value:.2f}"
         ax.annotate(f"{name_of(name)}\n{number}", (1, y), (5, 0), "axes fraction", "offset points",
                     va="center", fontsize=9, linespacing=1.05, color=MUTED)
 
 
-def _apart(at: np.ndarray, sizes: Sequence[float], low: float = -np.inf, high: float = np.inf) -> np.ndarray:
-    """The centres of labels of these sizes, near the places `at` (rising), without overlap and from low to high."""
-    half = np.array(sizes) / 2
+def _apart(at: np.ndarray, size: float) -> np.ndarray:
+    """The centres of labels of this size, near the places `at` (rising), without overlap."""
     for _ in range(50):
         for i in range(len(at) - 1):
-            at[i : i + 2] += np.array([-0.5, 0.5]) * max(0, half[i] + half[i + 1] - (at[i + 1] - at[i]))
-        at = at.clip(low + half, high - half)
+            at[i : i + 2] += np.array([-0.5, 0.5]) * max(0, size - (at[i + 1] - at[i]))
     return at
 
 
@@ -665,31 +663,13 @@ def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]], title="
     return fig
 
 
-def trade_off(x, y, labels: Sequence[str], xlabel: str, points: Mapping[str, tuple], error: Sequence[float],
-              title="", note="") -> Figure:
-    """Accuracy y against x along a sweep of the joint arm, a label (the weight lambda) for each point, in order.
-    `points` are single methods beside the curve: {"control": (x, accuracy)}. `error`: half the width of the interval of
-    y, for each point of the sweep and then for each of `points`. Accuracies and errors are fractions.
-    """
-    at, half, num = np.array([*zip(x, y, strict=True), *points.values()]), 100 * np.array(error), len(labels)
-    at[:, 1] *= 100
-    fig, ax = _figure(6.6, 4.2, title, note)
-    ax.errorbar(*at.T, yerr=half, fmt="none", ecolor=MUTED, alpha=0.5, elinewidth=1, capsize=3, zorder=1)
-    ax.plot(*at[:num].T, "o-", color=COLORS["joint"], ms=7, mec="white", mew=1)
-    for name, place in zip(points, at[num:], strict=True):
-        ax.plot(*place, "D", color=COLORS[name], ms=7, mec="white", mew=1)
-    ax.margins(0.14, 0.14)
-    ax.set(xlabel=xlabel, ylabel=LABELS["accuracy"])
-    _label_above(ax, at + np.stack([0 * half, half], 1), [*labels, *map(name_of, points)])
+def error_bars(accuracies: Mapping[str, float], errors: Sequence[float], xlabel: str, title="", note="") -> Figure:
+    """An accuracy (a fraction) for each name, the last one apart, with half the width of its interval."""
+    fig, ax = _figure(6.6, 3.6, title, note)
+    values, at = 100 * np.array([*accuracies.values()]), np.arange(len(accuracies))
+    ax.axhline(values[-1], color=MUTED, ls=DASHED, lw=1, zorder=1)
+    ax.errorbar(at, values, 100 * np.array(errors), fmt="none", ecolor=MUTED, elinewidth=1.2, capsize=3)
+    ax.scatter(at, values, 64, [COLORS["joint"]] * (len(at) - 1) + [COLORS["frozen"]], edgecolors="white", zorder=3)
+    ax.set_xticks(at, accuracies)
+    ax.set(xlabel=xlabel, ylabel=LABELS["accuracy"], xlim=(-0.5, len(at) - 0.5))
     return fig
-
-
-def _label_above(ax, at: np.ndarray, texts: Sequence[str]) -> None:
-    """The texts side by side above the axes, each with a thin line down to its point (x, y)."""
-    order = np.argsort(at[:, 0], kind="stable")
-    low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
-    x, y = ((at[order] - low) / (high - low)).T
-    sizes = np.array([5.6 * len(texts[k]) + 12 for k in order]) / (72 * 0.87 * ax.figure.get_figwidth())
-    for k, across, up, place in zip(order, x, y, _apart(x.copy(), sizes, 0, 1), strict=True):
-        ax.plot([place, across, across], [1, 0.93, up], color=GREY, lw=1, ls=":", transform=ax.transAxes)
-        ax.annotate(texts[k], (place, 1), (0, 3), "axes fraction", "offset points", ha="center", fontsize=9.5)

@@ -351,7 +351,6 @@ FAULTS = {
     "damaged files": "a byte changed or the end cut off in a file of a run: an error in one sentence, or the same run",
     "full disk": "the disk full while saving: the last checkpoint stays",
     "two processes": "a second process in the same folder: waits, takes the first one's result",
-    "hostile files": "files that would run code, write elsewhere or fill the memory: refused",
     "fuzzed images": "broken image files: an image, or an error in one sentence",
 }
 

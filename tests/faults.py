@@ -1,12 +1,10 @@
-"""Faults, tried and counted: kills, damaged files, a full disk, two processes in one folder, hostile files.
+"""Faults, tried and counted: kills, damaged files, a full disk, two processes in one folder, broken images.
 
 `python tests/faults.py` (also `python3 run.py test --long`) tries them in full, in some two minutes, and writes
 results/faults.json; tests/test_faults.py tries a few of each. Every function returns (tried, survived).
 """
 import hashlib
 import io
-import os
-import pickle
 import random
 import resource
 import shutil
@@ -16,7 +14,6 @@ import sys
 import tempfile
 import time
 import warnings
-import zipfile
 from pathlib import Path
 
 import torch
@@ -26,7 +23,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import datasets  # noqa: E402
-import download  # noqa: E402
 import NetSet  # noqa: E402
 import runs  # noqa: E402
 import upscale  # noqa: E402
@@ -140,44 +136,6 @@ def two_processes(folder: Path) -> tuple[int, int]:
     return 1, int(process.returncode == 0 and run.info["finished"] and same)
 
 
-def hostile_files(folder: Path) -> tuple[int, int]:
-    """Files that would run code, write elsewhere, or fill the memory: survived if each is refused in a sentence, no
-    code has run, and no file appears outside.
-    """
-    outside = folder / "outside"
-
-    class Code:
-        def __reduce__(self):
-            return os.mkdir, (str(outside),)
-
-    batches = folder / "CIFAR10" / "cifar-10-batches-py"
-    batches.mkdir(parents=True)
-    for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]:
-        (batches / name).write_bytes(pickle.dumps({b"data": Code(), b"labels": [0]}))
-    torch.save({"weight": Code()}, folder / "weights.pth")
-    with zipfile.ZipFile(folder / "climbs.zip", "w") as file:
-        file.writestr("../outside", "x")
-    with zipfile.ZipFile(folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("set/zeros", bytes(50_000_000))
-    Image.new("RGB", (1, 1)).save(folder / "bomb.bmp")
-    header = (folder / "bomb.bmp").read_bytes()
-    (folder / "bomb.bmp").write_bytes(header[:18] + (60_000).to_bytes(4, "little") * 2 + header[26:])
-    trials = [
-        lambda: datasets.CIFAR10Dataset(folder),
-        lambda: runs.load_weights(NetSet.ClassifyNet(), folder / "weights.pth"),
-        lambda: download.extract(folder / "climbs.zip", "set", folder / "target"),
-        lambda: download.extract(folder / "bomb.zip", "set", folder / "target", max_bytes=1e6),
-        lambda: datasets.read_image(folder / "bomb.bmp"),
-    ]
-    survived = 0
-    for trial in trials:
-        try:
-            trial()
-        except ValueError as error:
-            survived += bool(str(error)) and not outside.exists() and not (folder / "target").exists()
-    return len(trials), survived
-
-
 def fuzzed_images(count: int, folder: Path) -> tuple[int, int]:
     """Image files of seven formats with bytes changed, cut out or put in, through `read_image` and, where they are
     still images, through `upscale.py`: survived if the answer is an image or a sentence, within ten seconds.
@@ -229,8 +187,7 @@ def fuzzed_images(count: int, folder: Path) -> tuple[int, int]:
 
 FAULTS = {  # name: (function, how many for the full run)
     "kills": (kills, 20), "damaged files": (damaged_files, 200), "full disk": (full_disk, None),
-    "two processes": (two_processes, None), "hostile files": (hostile_files, None),
-    "fuzzed images": (fuzzed_images, 10_000),
+    "two processes": (two_processes, None), "fuzzed images": (fuzzed_images, 10_000),
 }  # fmt: skip
 
 

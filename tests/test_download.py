@@ -13,6 +13,8 @@ import pytest
 import datasets
 import download
 
+from .conftest import refuses
+
 BABY = {"Set5_HR/baby.png": np.random.default_rng(0).bytes(12_000)}
 
 
@@ -87,6 +89,10 @@ def test_download_unpacks_and_is_not_repeated(server, tmp_path, capsys, pack):
         assert fetch(root) == 0 and said in capsys.readouterr().out
     assert log == [None] and leftovers(root) == ["Set5/HR/baby.png"]
     assert datasets.find_sr_test(root)[0].names == ["baby"]
+    (tmp_path / "packed").write_bytes(content)
+    place = tmp_path / "packed", "Set5_HR", tmp_path / "too large"
+    refuses(ValueError, "unpacks to", download.extract, *place, max_bytes=10)
+    assert not place[2].exists()
 
 
 @pytest.mark.parametrize("ranges", [True, False])

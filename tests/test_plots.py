@@ -268,18 +268,11 @@ def test_dots_of_scores_keep_their_order_sets_means_and_gains():
     assert {"+3.00", "−1.00", "+1.00", "SRNet − Bicubic", "PSNR (dB, Y)"} <= set(texts(fig))
 
 
-def test_trade_off_labels_crowded_points_without_overlap_and_draws_intervals():
-    labels, error = [f"λ = {value}" for value in (0, 1, 10, 100, 1000)], [0.01, 0.01, 0.02, 0.01, 0.01, 0.03]
-    x, y = [27.1, 28.5, 28.9, 29.1, 29.15], [0.88, 0.886, 0.885, 0.888, 0.87]
-    fig = rendered(plots.trade_off(x, y, labels, "PSNR (dB)", {"frozen": (28.97, 0.88)}, error))
-    ax, boxes = fig.axes[0], [text.get_window_extent() for text in fig.axes[0].texts]
-    assert [text.get_text() for text in ax.texts] == [*labels[:3], "Frozen", *labels[3:]]
-    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
-    assert boxes[-1].x1 < ax.get_window_extent().x1
-    leaders = [line.get_transform().transform(line.get_xydata()) for line in ax.lines[-6:]]
-    assert all(box.x0 < leader[0, 0] < box.x1 for box, leader in zip(boxes, leaders, strict=True))
-    ends = ax.transData.transform([(28.97, 91), (29.1, 89.8)])  # the upper ends of two intervals
-    np.testing.assert_allclose([leaders[3][-1], leaders[4][-1]], ends)
-    np.testing.assert_allclose(ax.lines[2].get_ydata(), [88, 88.6, 88.5, 88.8, 87])  # after the two rows of caps
-    spans = [np.array(path.vertices)[:, 1] for path in ax.collections[0].get_paths()]
-    np.testing.assert_allclose(spans[2:], [[86.5, 90.5], [87.8, 89.8], [86, 88], [85, 91]])
+def test_error_bars_are_percent_and_as_wide_as_told():
+    fig = rendered(plots.error_bars({"λ = 0\n27.10 dB": 0.88, "frozen\n28.97 dB": 0.886}, [0.01, 0.02], "Weight"))
+    ax = fig.axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["λ = 0\n27.10 dB", "frozen\n28.97 dB"]
+    spans, dots = ax.collections
+    np.testing.assert_allclose([path.vertices[:, 1] for path in spans.get_paths()], [[87, 89], [86.6, 90.6]])
+    np.testing.assert_allclose(dots.get_offsets(), [[0, 88], [1, 88.6]])
+    assert to_hex(dots.get_facecolors()[1]).upper() == plots.COLORS["frozen"]
