@@ -6,7 +6,7 @@ Channel and border move a PSNR by up to 2 dB, so every value belongs to a protoc
 """
 
 from collections import namedtuple
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -273,11 +273,11 @@ def colourfulness(img: Tensor) -> Tensor:
 
 
 # shaves: without a border as wide as the scale factor
-Protocol = namedtuple("Protocol", "channel shaves window label")
+Protocol = namedtuple("Protocol", "channel shaves window")
 PROTOCOLS = {
-    "literature": Protocol("y", True, "valid", "the literature's: Y, a border of the scale shaved"),
-    "rgb": Protocol("rgb", False, "valid", "RGB, whole image"),
-    "reference": Protocol("rgb", False, "zero", "the course document's: RGB, whole image, zero-padded SSIM window"),
+    "literature": Protocol("y", True, "valid"),
+    "rgb": Protocol("rgb", False, "valid"),
+    "reference": Protocol("rgb", False, "zero"),  # the course document's: SSIM's window is padded with zeros
 }
 
 
@@ -383,13 +383,6 @@ def compare(correct_a: Tensor, correct_b: Tensor) -> dict[str, float | list[floa
     points, low, high = (100 * value for value in paired_bootstrap(correct_a, correct_b))
     by_seed = 100 * torch.atleast_2d(correct_a.double() - correct_b.double()).mean(1)
     return {"points": points, "low": low, "high": high, "by_seed": by_seed.tolist()}
-
-
-def direction(low: float, high: float, by_seed: Sequence[float], **_) -> str:
-    """"helps" or "harms" where the interval and every seed agree, else "neither": direction(**compare(a, b))."""
-    if low > 0 and min(by_seed) > 0:
-        return "helps"
-    return "harms" if high < 0 and max(by_seed) < 0 else "neither"
 
 
 def signed(value: float) -> str:

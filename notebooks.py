@@ -88,6 +88,7 @@ def execute(
     client = NotebookClient(
         book, timeout=timeout, kernel_name="python3", kernel_manager_class=OwnKernelManager,
         resources={"metadata": {"path": str(path.parent)}}, record_timing=False, store_widget_state=False,
+        coalesce_streams=True,  # of a progress bar the last state stays
         on_cell_execute=before_cell, on_cell_executed=after_cell,
     )  # fmt: skip
     # figures go into the notebook whatever backend the shell asks for
@@ -98,7 +99,8 @@ def execute(
     except CellExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None
-        failure = _say_failure(book, f"{error.ename}: {ANSI.sub('', error.evalue)}")
+        print("\n" + "\n".join(ANSI.sub("", error.traceback).splitlines()[-20:]), flush=True)
+        failure = f"code cell {client.code_cells_executed}, {error.ename}: {ANSI.sub('', error.evalue)}"
     except CellTimeoutError:
         failure = f"a cell took longer than {timeout} s"
     except DeadKernelError:
@@ -277,43 +279,10 @@ def _run_source(source: str, title: str, namespace: dict[str, Any]) -> None:
             print(value.to_string() if hasattr(value, "to_string") else repr(value))  # tables as text
 
 
-def _say_failure(book: Any, message: str) -> str:
-    """Print the end of the failed cell's traceback and return the message with the cell's number."""
-    for number, cell in enumerate((c for c in book.cells if _is_code(c)), 1):
-        for output in cell.outputs:
-            if output.output_type == "error":
-                lines = ANSI.sub("", "\n".join(output.traceback)).splitlines()
-                print("\n" + "\n".join(lines[-20:]), flush=True)
-                return f"code cell {number}, {message}"
-    return message
-
-
 def _tidy(book: Any) -> None:
-    """Leave in the outputs what a terminal would show, and in the metadata nothing of this machine."""
+    """Leave no output that shows nothing, and in the metadata nothing of this machine."""
     for cell in book.cells:
-        if cell.cell_type != "code":
-            continue
-        outputs: list[Any] = []
-        for output in cell.outputs:
-            neighbour = outputs[-1] if outputs else {}
-            if output.output_type == "stream" and neighbour.get("name") == output.name:
-                neighbour["text"] += output.text
-            else:
-                outputs.append(output)
-        for output in outputs:
-            if output.output_type == "stream":
-                output["text"] = _as_terminal(output.text)
-        cell.outputs = [o for o in outputs if o.output_type != "stream" or o.text.strip()]
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
     book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     book.metadata["language_info"] = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
-
-
-def _as_terminal(text: str) -> str:
-    """Resolve carriage returns: what follows one overwrites the line from its start."""
-    lines = []
-    for line in text.split("\n"):
-        shown = ""
-        for part in line.split("\r"):
-            shown = part + shown[len(part) :]
-        lines.append(shown.rstrip() if "\r" in line else line)
-    return "\n".join(lines)

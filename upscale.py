@@ -111,15 +111,17 @@ def strips(model: nn.Module, img: Tensor, tile: int | None = None, progress: boo
         output = training.predict(model, piece[None])
         return datasets.to_uint8((output[0] if isinstance(output, tuple) else output)[0])
 
-    def in_two_steps(piece: Tensor) -> Tensor:  # the layers at the output's size fill most memory, and see least
-        features = training.predict(model, piece[None], call=model.extract)[0]
-        return torch.cat(list(_in_tiles(reconstruct, features, model.scale_factor, RECONSTRUCT_RADIUS, 256)), 1)
-
     def reconstruct(features: Tensor) -> Tensor:
         return datasets.to_uint8(training.predict(model, features[None], call=model.reconstruct)[0])
 
+    def in_two_steps(piece: Tensor) -> Tensor:  # the layers at the output's size fill most memory, and see least
+        features = training.predict(model, piece[None], call=model.extract)[0]
+        small = min(tile, 256)
+        return torch.cat(list(_in_tiles(reconstruct, features, model.scale_factor, RECONSTRUCT_RADIUS, small)), 1)
+
+    tile = tile or 640
     function = in_two_steps if isinstance(model, NetSet.SRResNetBase) else whole
-    yield from _in_tiles(function, img, model.scale_factor, receptive_radius(model), tile or 640, progress)
+    yield from _in_tiles(function, img, model.scale_factor, receptive_radius(model), tile, progress)
 
 
 def upscale(model: nn.Module, img: Tensor, tile: int | None = None) -> Tensor:

@@ -193,10 +193,7 @@ def test_compare_is_the_bootstrap_in_points_and_each_seed_on_its_own():
     assert metrics.compare(a[0], b[0])["by_seed"] == [50]
 
 
-def test_a_direction_needs_the_interval_and_every_seed_and_signs_are_written():
-    cases = [(1, 9, [2, 8]), (1, 9, [-2, 8]), (-1, 9, [2, 8]), (-9, -1, [-5]), (-9, -1, [-5, 1])]
-    assert [metrics.direction(*case) for case in cases] == ["helps", "neither", "neither", "harms", "neither"]
-    assert metrics.direction(points=-4, low=-9, high=1, by_seed=[-5]) == "neither"
+def test_signs_are_written():
     assert [metrics.signed(value) for value in (0.5, -0.25, 0.004, -0.004)] == ["+0.50", "−0.25", "0.00", "0.00"]
 
 

@@ -66,7 +66,7 @@ def test_execute_runs_here_injects_parameters_and_leaves_plain_text(tmp_path):
     assert [cell.execution_count for cell in cells] == [1, 2, 3, 4, 5, 6]
     assert cells[1].source == "profile = 'quick'\nnum_epochs = 2"
     assert text_of(out)[2].splitlines() == ["quick", "2", sys.executable, str(folder)]
-    assert text_of(out)[3] == "shortline\ndone\n" and cells[4].outputs == []
+    assert text_of(out)[3] == "short\ndone\n" and cells[4].outputs == []
     assert "image/png" in cells[5].outputs[-1].data and not any("execution" in cell.metadata for cell in cells)
 
 
