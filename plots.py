@@ -53,7 +53,7 @@ NAMES = {
 LABELS = {
     "epoch": "Epoch", "loss": "Loss", "l1": "L1 loss", "cross_entropy": "Cross-entropy", "ssim": "SSIM",
     "psnr_db": "PSNR (dB)", "accuracy": "Accuracy (%)", "niqe": "NIQE (lower is better)", "mse": "Mean squared error",
-    "chroma_error": "Chroma error (CIELAB)",
+    "chroma_error": "Chroma error (CIELAB)", "pooled_psnr_db": "PSNR, pooled (dB)", "gflop": "GFLOP",
 }
 DASHED = (0, (4, 2.5))
 BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#CFE0EF", "#6CA6CF", "#0072B2", "#083A5E"])
@@ -134,6 +134,17 @@ def display_markdown(text: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(text))
+
+
+def table(frame: pd.DataFrame, formats="{:.2f}", **by_column: str):
+    """A table for a notebook: numbers in one format, or one for a column (`ssim="{:.4f}"`), and text to the left."""
+    frame, left = frame.infer_objects(), "text-align: left"
+    numbers = frame.select_dtypes("number").columns
+    text = [name for name in frame if name not in numbers]
+    heads = ["th.row_heading", *(f".col{frame.columns.get_loc(name)}" for name in text)]
+    style = frame.style.format(dict.fromkeys(numbers, formats) | by_column, na_rep="–").hide(names=True)
+    style = style.format_index(lambda name: LABELS.get(name, str(name).replace("_", " ")), axis=1)
+    return style.set_table_styles([{"selector": selector, "props": left} for selector in heads])
 
 
 def in_notebook() -> bool:

@@ -122,7 +122,8 @@ def read(task: str, results: str | Path = ROOT / "results") -> dict:
 def answer(task: str, results: str | Path = ROOT / "results", language: str = "en") -> str:
     """A study's answer in two or three sentences, its figures filled in from results/."""
     texts = ANSWERS[task]
-    return texts.get(language, texts["en"]).format(**FIGURES[task](read(task, results)))
+    text = texts.get(language, texts["en"]).replace("λ = ", "λ\u00a0=\u00a0")  # kept on one line
+    return text.format(**FIGURES[task](read(task, results)))
 
 
 def _scores(run: dict, protocol: str = "literature") -> dict[tuple[str, str], dict]:
@@ -197,7 +198,7 @@ WORDS = {
         "truth": "originals", "course": "course document",
         "rung": "rung", "sees": "the classifier sees", "accuracy": "accuracy (%)", "over": "over the control (points)",
         "luma": "{}, luma", "reference": "Set14, RGB", "stage": "stage", "data": "data", "loss": "loss",
-        "optimizer": "optimiser", "rate": "rate", "epochs": "epochs", "batch": "batch", "ours": "ours",
+        "optimizer": "optimiser, rate", "epochs": "epochs", "batch": "batch", "ours": "ours",
         "super-resolution": "1a super-resolution", "classification": "1b classification",
         "adaptation": "2 adaptation (ours alone)", "joint stage": "3 joint fine-tuning", "method": "PSNR (dB) / SSIM",
         "photographs": "photographs", "downsampled": "CIFAR-10 at 16×16", "upsampled": "CIFAR-10 at 16×16, upsampled",
@@ -210,7 +211,7 @@ WORDS = {
         "truth": "原图", "course": "课题原文",
         "rung": "组别", "sees": "分类器的输入", "accuracy": "准确率（%）", "over": "与对照组之差（百分点）",
         "luma": "{}，亮度", "reference": "Set14，RGB", "stage": "阶段", "data": "数据", "loss": "损失",
-        "optimizer": "优化器", "rate": "学习率", "epochs": "轮数", "batch": "批大小", "ours": "本项目",
+        "optimizer": "优化器，学习率", "epochs": "轮数", "batch": "批大小", "ours": "本项目",
         "super-resolution": "1a 超分辨率", "classification": "1b 分类", "adaptation": "2 适应（本项目新增）",
         "joint stage": "3 联合微调", "method": "PSNR (dB) / SSIM",
         "photographs": "照片", "downsampled": "16×16 的 CIFAR-10", "upsampled": "16×16 的 CIFAR-10，上采样后",
@@ -247,7 +248,7 @@ def ladder_table(language: str = "en", results: str | Path = ROOT / "results") -
     rows = []
     for row in run["summary"]:
         gain = over.get(row["rung"])
-        text = "–" if gain is None else f"{signed(gain['points'])} ({signed(gain['low'])}, {signed(gain['high'])})"
+        text = "–" if gain is None else f"{signed(gain['points'])} ({signed(gain['low'])},\u00a0{signed(gain['high'])})"
         course = f"{COURSE[row['rung']]:.2f}" if row["rung"] in COURSE else "–"
         seen = SEEN[language].get(row["image"], row["image"])
         psnr_db = "–" if row["psnr_db"] is None else f"{row['psnr_db']:.2f}"
@@ -309,11 +310,11 @@ def stage_table(language: str = "en", results: str | Path = ROOT / "results") ->
             if task == "adapt":
                 multi = settings.choose("multi", profile)
                 s |= {"num_epochs": multi.adapt_epochs, "learning_rate": s.learning_rate * multi.adapt_rate}
-            schedule = {"constant": "", "step": " ↓", "one_cycle": " ↑↓"}[s.schedule]
+            schedule = {"constant": "", "step": "\u00a0↓", "one_cycle": "\u00a0↑↓"}[s.schedule]  # kept on one line
             rows.append([words[stage], words[who], words.get(data, data), words.get(loss, loss),
-                         OPTIMIZERS[s.optimizer], f"{s.learning_rate:g}{schedule}",
-                         f"{s.num_epochs} × {s.steps_per_epoch}", s.batch_size])  # fmt: skip
-    heads = [words[name] for name in ("stage", "ours", "data", "loss", "optimizer", "rate", "epochs", "batch")]
+                         f"{OPTIMIZERS[s.optimizer]}, {s.learning_rate:g}{schedule}",
+                         f"{s.num_epochs}\u00a0×\u00a0{s.steps_per_epoch}", s.batch_size])  # fmt: skip
+    heads = [words[name] for name in ("stage", "ours", "data", "loss", "optimizer", "epochs", "batch")]
     return markdown(["" if head == words["ours"] else head for head in heads], rows, num_text=5)
 
 

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 import datasets
+import plots
 import settings as settings_tables
 from settings import Settings
 
@@ -62,7 +63,7 @@ class Begun:
         meanings = settings_tables.meanings(self.task)
         rows = [(name, str(value), meanings[name]) for name, value in self.settings.items()]
         table = pd.DataFrame(rows, columns=["setting", self.profile, "meaning"]).set_index("setting")
-        return table.style.set_properties(**{"text-align": "left"})
+        return plots.table(table)
 
 
 def begin(

@@ -1,6 +1,7 @@
 """Figures carry the numbers, names and units handed in; `show` saves whole files and displays their bytes."""
 import io
 import itertools
+import re
 import types
 
 import numpy as np
@@ -276,3 +277,10 @@ def test_error_bars_are_percent_and_as_wide_as_told():
     np.testing.assert_allclose([path.vertices[:, 1] for path in spans.get_paths()], [[87, 89], [86.6, 90.6]])
     np.testing.assert_allclose(dots.get_offsets(), [[0, 88], [1, 88.6]])
     assert to_hex(dots.get_facecolors()[1]).upper() == plots.COLORS["frozen"]
+
+
+def test_a_table_has_its_formats_and_text_to_the_left():
+    frame = pd.DataFrame({"what": ["a", "b"], "points": [1.234, None], "ssim": [0.9, 0.8]}, index=["x", "y"])
+    html = plots.table(frame, ssim="{:.4f}").to_html(table_uuid="t")
+    assert re.findall(r'<td id="T_t_row\d_col\d" .*?>(.*?)</td>', html) == ["a", "1.23", "0.9000", "b", "–", "0.8000"]
+    assert re.findall(r"#T_t (\S+) {\s+text-align: left", html) == ["th.row_heading", ".col0"] and ">SSIM</th>" in html
