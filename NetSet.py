@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -665,10 +664,3 @@ class BicubicUpsampler(nn.Module):
 def count_parameters(model: nn.Module) -> int:
     """Number of scalar weights."""
     return sum(p.numel() for p in model.parameters())
-
-
-def count_operations(model: nn.Module, img: Tensor) -> int:
-    """Operations of the forward pass, by torch's counter: two for each multiply-add of convolutions and products."""
-    with FlopCounterMode(display=False) as counter:
-        model(img)
-    return counter.get_total_flops()

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import datasets
 import metrics
@@ -347,7 +348,8 @@ class Ladder:
             seeds, correct = self.seeds(rung), self.correct(rung)
             upsampler = FIXED.get(rung) or ARMS[rung].upsampler
             model = NetSet.MultiTaskNet(self.upsamplers[upsampler], self.classifier)
-            img = (self.test_hr if rung == "clean" else self.test_lr)[:1].to(self.device)
+            with FlopCounterMode(display=False) as counter:  # two operations for each multiply-add
+                model((self.test_hr if rung == "clean" else self.test_lr)[:1].to(self.device))
             _, low, high = metrics.paired_bootstrap(correct, torch.zeros_like(correct))
             each = correct.float().mean(1)
             seen = {name: sum(self.test(rung, seed)[name].mean().item() for seed in seeds) / len(seeds)
@@ -357,7 +359,7 @@ class Ladder:
                 "accuracy": each.mean().item(), "seeds": len(seeds), "lowest": each.min().item(),
                 "highest": each.max().item(), "low": low, "high": high, **seen,
                 "parameters": NetSet.count_parameters(model),
-                "gflop": NetSet.count_operations(model, img) / 1e9,
+                "gflop": counter.get_total_flops() / 1e9,
             }  # fmt: skip
         return pd.DataFrame(rows).T.infer_objects().replace(float("inf"), float("nan")).rename_axis("rung")
 
@@ -478,9 +480,7 @@ def predictions(rungs: Ladder, rung: str, index: Tensor) -> tuple[Tensor, list[s
     """What the classifier of a rung sees of some test images, and its predictions as captions with ✓ or ✗."""
     images = (rungs.test_hr if rung == "clean" else rungs.test_lr)[index]
     sr_img, logits = training.predict(rungs.network(rung), images)
-    predicted = logits.argmax(1)
-    signs = ["✓" if hit else "✗" for hit in predicted == rungs.test_labels[index]]
-    return sr_img, [f"{sign} {rungs.classes[k]}" for sign, k in zip(signs, predicted, strict=True)]
+    return sr_img, plots.marked(logits.argmax(1), rungs.test_labels[index], rungs.classes)
 
 
 def stages_panel(rungs: Ladder, stages: list[str], index: Tensor) -> Figure:

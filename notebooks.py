@@ -19,7 +19,6 @@ import signal
 import sys
 import textwrap
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +117,7 @@ def run_cells(path: str | Path, parameters: dict[str, Any] | None = None, until:
     """Run a notebook's code cells in this process as plain Python and return their namespace.
 
     Needs no Jupyter. The notebook's folder is the working directory and importable meanwhile; figures are
-    drawn off screen and closed after each cell; a last expression is printed. until: stop after the first
+    drawn off screen; a last expression is printed. until: stop after the first
     cell with this tag. Exceptions of the cells pass through, with the cell's lines in the traceback.
     """
     path = Path(path).resolve()
@@ -132,15 +131,11 @@ def run_cells(path: str | Path, parameters: dict[str, Any] | None = None, until:
     os.chdir(path.parent)
     sys.path.insert(0, str(path.parent))
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*is non-interactive, and thus cannot be shown")
-            for cell in cells[: None if stop is None else stop + 1]:
-                injected = "injected-parameters" in _tags(cell)
-                number += not injected
-                title = f"{path.name} {'injected parameters' if injected else f'cell {number}'}"
-                _run_source(cell["source"], title, namespace)
-                if "matplotlib.pyplot" in sys.modules:
-                    sys.modules["matplotlib.pyplot"].close("all")
+        for cell in cells[: None if stop is None else stop + 1]:
+            injected = "injected-parameters" in _tags(cell)
+            number += not injected
+            title = f"{path.name} {'injected parameters' if injected else f'cell {number}'}"
+            _run_source(cell["source"], title, namespace)
     finally:
         os.chdir(folder)
         with contextlib.suppress(ValueError):

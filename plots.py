@@ -471,13 +471,12 @@ def image_grid(images: Iterable, titles: Sequence[str] = (), num_columns: int = 
     return fig
 
 
-def predictions(images, labels, predicted, probabilities, classes: Sequence[str], title="", note="") -> Figure:
-    """Images with prediction and probability: ✓ and green if right; ✗, red and the truth if not."""
-    labels, predicted, probabilities = _numpy(labels), _numpy(predicted), _numpy(probabilities)
-    texts = [f"✓ {100 * sure:.0f} %\n{classes[guess]}" if guess == truth
-             else f"✗ {100 * sure:.0f} % {classes[guess]}\ntruth: {classes[truth]}"
-             for guess, sure, truth in zip(predicted, probabilities, labels, strict=True)]
-    return image_grid(images, texts, 7, title, note)
+def marked(predicted, labels, classes: Sequence[str], probabilities=None, separator="\n") -> list[str]:
+    """Predictions as captions: "✓ cat" where right, "✗ dog" where not, or with their probability "✗ 64 %\\ndog"."""
+    sure = ["" if share is None else f"{100 * share:.0f} %{separator}"
+            for share in ([None] * len(labels) if probabilities is None else probabilities)]
+    return [f"{'✓' if guess == truth else '✗'} {share}{classes[guess]}"
+            for guess, truth, share in zip(predicted, labels, sure, strict=True)]
 
 
 def diverging(images, columns: Sequence[str], label: str, row_names: Sequence[str] = (), title="", note="") -> Figure:

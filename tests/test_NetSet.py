@@ -49,14 +49,6 @@ def test_layers_are_those_of_the_course_document():
     assert [(c.in_features, c.out_features) for c in linears] == [(2048, 256), (256, 128), (128, 10)]
 
 
-def test_operations_by_hand():
-    forward, narrow = 2 * 3 * 4 * 9 * 5 * 5, 2 * 4 * 2 * 5 * 5  # a 3x3 and a 1x1 convolution at 5x5 places
-    conv, head = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 1)
-    img = torch.rand(1, 3, 5, 5)
-    assert NetSet.count_operations(conv, img) == forward
-    assert NetSet.count_operations(torch.nn.Sequential(conv, head), img) == forward + narrow
-
-
 def test_layers_of_srgan_are_the_papers_figure_4_and_resshuffle_lacks_its_batch_norm():
     kinds = {type(layer) for layer in NetSet.ResShuffle().modules()}
     assert nn.ReLU in kinds and not kinds & {nn.PReLU, nn.BatchNorm2d}

@@ -188,8 +188,9 @@ def test_measured_images_carry_their_scores_and_leave_out_what_has_none():
 
 
 def test_predictions_mark_right_and_wrong_by_sign_text_and_colour():
-    fig = rendered(plots.predictions(images(2), [0, 1], [0, 2], [0.91, 0.64], CLASSES))
-    assert texts(fig) == ["✓ 91 %\ncat", "✗ 64 % frog\ntruth: dog"]
+    captions = plots.marked(torch.tensor([0, 2]), torch.tensor([0, 1]), CLASSES, [0.91, 0.64])
+    assert captions == ["✓ 91 %\ncat", "✗ 64 %\nfrog"] and plots.marked([1], [1], CLASSES) == ["✓ dog"]
+    fig = rendered(plots.image_grid(images(2), captions))
     assert [to_hex(ax.spines["top"].get_edgecolor()).upper() for ax in fig.axes] == [plots.GOOD, plots.BAD]
 
 
