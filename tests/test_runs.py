@@ -12,7 +12,7 @@ import NetSet
 import runs
 
 from .conftest import refuses, same, write_run
-from .test_training import DATA, SETTINGS, batches, fit, never, new_model
+from .test_training import DATA, SETTINGS, fit, never, new_model
 
 
 class OnAnotherDevice(torch.Tensor):
@@ -164,27 +164,11 @@ def test_begin(tmp_path, capsys, monkeypatch, asked, finished, data_is_there, ex
     assert begun.table().data.loc["learning_rate", "meaning"] == "peak"
 
 
-def test_two_in_one_folder_train_it_once(tmp_path, capsys):
-    """The second waits, then reads what the first has finished, or is refused where that has other settings."""
-
-    def slow(generator):
-        for batch in batches(generator):
-            time.sleep(0.1)
-            yield batch
-
-    with ThreadPoolExecutor() as pool:
-        first = pool.submit(fit, tmp_path, batches=slow)
-        while not (tmp_path / "checkpoint.pth").exists():
-            time.sleep(0.01)
-        assert len(fit(tmp_path, batches=never)[1].history) == 4
-        first.result()
-    assert "Another process is training" in capsys.readouterr().out
-
-
-def test_a_run_begun_meanwhile_with_other_settings_is_refused(tmp_path):
+def test_a_run_begun_meanwhile_with_other_settings_is_refused(tmp_path, capsys):
     with ThreadPoolExecutor() as pool:
         with runs.locked(tmp_path):
             second = pool.submit(fit, tmp_path, batches=never)
             time.sleep(0.5)  # it has found an empty folder, and waits
             write_run(tmp_path, SETTINGS | {"learning_rate": 1.0}, model=nn.Linear(1, 1))
         refuses(ValueError, r"learning_rate 1\.0 -> 0\.003", second.result)
+    assert "Another process is training" in capsys.readouterr().out
