@@ -4,10 +4,12 @@ Contestants take turns, and the median of their times counts. Metrics and the Nu
 values; other resizers differ by rounding and borders. docs/speed.md is made from the JSON.
 """
 import json
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -115,13 +117,26 @@ def bench_imresize() -> list[dict]:
     return rows
 
 
+def upscale_alone(name: str, in_tiles: bool) -> tuple[float, float]:
+    """Seconds and peak memory (GB) of upscaling two megapixels, in a process that does nothing else."""
+    import resource
+
+    img, model = photographs(1, 1155, 1732), upscale.load(name).cpu()
+    started = time.perf_counter()
+    upscale.upscale(model, img[0]) if in_tiles else training.predict(model, img)
+    return time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
 def bench_upscale() -> list[dict]:
     rows = []
-    for name, side in (("srnet_x2", (800, 1200)), ("resshuffle_x4", (400, 600))):
-        img, model = photographs(1, *side)[0], upscale.load(name).cpu()
-        ways = {"ours": lambda model=model, img=img: upscale.upscale(model, img),
-                "the whole image at once": lambda model=model, img=img: training.predict(model, img[None])}  # fmt: skip
-        rows.append(row(f"{name}, {side[0]}×{side[1]}, in tiles", race(ways, seconds=0.0, least=1), None))
+    for name in ("srnet_x2", "resshuffle_x4"):
+        found = {}
+        for way, in_tiles in (("ours", True), ("the whole image at once", False)):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                found[way] = pool.submit(upscale_alone, name, in_tiles).result()
+        times, memory = ({way: pair[k] for way, pair in found.items()} for k in range(2))
+        target = 1 / 1.15  # of a tile's surroundings
+        rows.append(row(f"{name}, 1155×1732, in tiles", times, target) | {"peak memory (GB)": memory})
     return rows
 
 
