@@ -117,12 +117,12 @@ def arms_table() -> pd.DataFrame:
         name: {
             "the classifier sees": IMAGES_SEEN[arm.upsampler],
             "trained": "both networks" if arm.trains_sr else "the classifier",
-            "loss": ("L1 + " if arm.trains_sr and arm.lambda_sr is None else "")
+            "trained with": ("L1 + " if arm.trains_sr and arm.lambda_sr is None else "")
                     + "cross-entropy" + losses.get(arm.extra, ""),
         }
         for name, arm in ARMS.items()
     }  # fmt: skip
-    return pd.DataFrame(rows).T.rename_axis("arm")
+    return pd.DataFrame(rows).T.rename(plots.name_of)
 
 
 class Ladder:
@@ -387,10 +387,12 @@ class Ladder:
                 for rung in self.rungs() if rung in UNSEEN}  # fmt: skip
         return pd.DataFrame(rows, index=list(datasets.degradations())).T
 
-    def unseen_gain(self) -> dict[str, dict]:
-        """What super-resolution is worth on unseen degradations, before and after the classifier has adapted."""
-        pairs = {"unadapted": ("cascade", "degraded"), "adapted": ("frozen", "control")}
-        return {name: self.compare_unseen(*pair) for name, pair in pairs.items()}
+    def unseen_comparisons(self) -> pd.DataFrame:
+        """What super-resolution, and its layers alone, are worth on unseen degradations: as `comparisons`."""
+        pairs = [("degraded", "cascade"), ("control", "frozen"), ("control", "capacity")]
+        rows = {f"{below} → {above}": self.compare_unseen(above, below)
+                for below, above in pairs if {below, above} <= set(self.rungs())}  # fmt: skip
+        return pd.DataFrame(rows).T.infer_objects()
 
     def record(self) -> None:
         """run.json of the whole ladder: what README's tables and answers are made of."""
@@ -406,8 +408,9 @@ class Ladder:
             "sweep": {value: run.info["validation"] for value, run in self.sweep.items()},
         }  # fmt: skip
         if {"control", "frozen"} <= set(table.index):
-            info |= {"gaps": self.gaps(), "num_unseen": self.settings.num_unseen, "unseen_gain": self.unseen_gain(),
-                     "unseen": self.unseen_table().round(4).to_dict("index")}  # fmt: skip
+            info |= {"gaps": self.gaps(), "num_unseen": self.settings.num_unseen,
+                     "unseen": self.unseen_table().round(4).to_dict("index"),
+                     "unseen_comparisons": self.unseen_comparisons().to_dict("index")}  # fmt: skip
         runs.write_info(self.folder, info)
 
 

@@ -47,13 +47,14 @@ NAMES = {
     "truth": "Ground truth", "srnet": "SRNet", "srresnet": "SRResNet",
     "srgan": "SRGAN", "resshuffle": "ResShuffle", "unet": "RGB, our recipe", "mse": "1: MSE",
     "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2", "fast": "4: rate 1e-3", "slow": "6: rate 1e-5",
-    "chroma": "Chroma, our recipe", "train": "training", "valid": "validation", "capacity": "Capacity control",
+    "chroma": "Chroma, our recipe", "train": "training", "valid": "validation",
     "joint_10": "Joint, λ = 10",
 }
 LABELS = {
     "epoch": "Epoch", "loss": "Loss", "l1": "L1 loss", "cross_entropy": "Cross-entropy", "ssim": "SSIM",
     "psnr_db": "PSNR (dB)", "accuracy": "Accuracy (%)", "niqe": "NIQE (lower is better)", "mse": "Mean squared error",
     "chroma_error": "Chroma error (CIELAB)", "pooled_psnr_db": "PSNR, pooled (dB)", "gflop": "GFLOP",
+    "inside": "Inside the mask (dB)", "outside": "Outside it (dB)",
 }
 DASHED = (0, (4, 2.5))
 BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#CFE0EF", "#6CA6CF", "#0072B2", "#083A5E"])
@@ -138,7 +139,7 @@ def display_markdown(text: str) -> None:
 
 def table(frame: pd.DataFrame, formats="{:.2f}", **by_column: str):
     """A table for a notebook: numbers in one format, or one for a column (`ssim="{:.4f}"`), and text to the left."""
-    frame, left = frame.infer_objects(), "text-align: left"
+    frame, left = frame.infer_objects().rename_axis(columns=None), "text-align: left"
     numbers = frame.select_dtypes("number").columns
     text = [name for name in frame if name not in numbers]
     heads = ["th.row_heading", *(f".col{frame.columns.get_loc(name)}" for name in text)]

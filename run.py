@@ -6,7 +6,7 @@
                          train a notebook's runs that results/ lacks, or one of them; NAME=VALUE sets its parameters
   study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
   test [PYTEST OPTION]   every check: ruff, then pytest; with --long first the faults of tests/faults.py in full
-  bench [PART ...]       speed, beside the alternatives in one run: results/bench.json (seven minutes)
+  bench [PART ...]       speed, beside the alternatives in one run: results/bench.json (six minutes)
   table                  write the figures of results/ into README.md, README.zh.md and docs/
   setup                  only make the environment, with what the checks need
 
