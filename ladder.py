@@ -23,7 +23,6 @@ import NetSet
 import plots
 import runs
 import training
-from settings import NOT_TRAINED
 
 # --- losses -----------------------------------------------------------------------------------------------------
 
@@ -237,8 +236,7 @@ class Ladder:
         arm = ARMS["joint" if lambda_sr is not None else name]
         weight = next(w for w in (lambda_sr, arm.lambda_sr, self.settings.lambda_sr) if w is not None)
         place = self.folder / f"seed{seed}" / (f"lambda_{lambda_sr:g}" if lambda_sr is not None else name)
-        settings = {key: value for key, value in self.settings.items() if key not in NOT_TRAINED}
-        settings |= {"lambda_sr": weight, "seed": seed}
+        settings = self.settings.trained(lambda_sr=weight, seed=seed)
         data = self.pretrained(arm.upsampler)
         if run := runs.find_run(place, settings, data, self.begun.restart_on_change):
             return run

@@ -290,10 +290,6 @@ def sr_table(summary: list[dict], published: Mapping, language: str = "en", refe
     return markdown(heads, rows)
 
 
-def x2_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
-    return sr_table(read("task1", results)["summary"], PUBLISHED_X2, language, reference=True)
-
-
 def x4_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
     """SRGAN's run and ResShuffle's in one table, methods in order."""
     srgan, resshuffle = (read(task, results)["summary"] for task in ("srgan_x4", "resshuffle_x4"))
@@ -385,7 +381,8 @@ def bench_table(language: str = "en", results: str | Path = ROOT / "results") ->
 SECTIONS = {  # by the name of their markers, <!-- name --> ... <!-- /name -->
     "answer": lambda language, results: answer("multi", results, language),
     **{f"answer {task}": lambda language, results, task=task: answer(task, results, language) for task in ANSWERS},
-    "ladder": ladder_table, "x2": x2_table, "x4": x4_table, "stages": stage_table, "joint restoration": joint_table,
+    "x2": lambda language, results: sr_table(read("task1", results)["summary"], PUBLISHED_X2, language, reference=True),
+    "ladder": ladder_table, "x4": x4_table, "stages": stage_table, "joint restoration": joint_table,
     "colorization": colorization_table, "faults": faults_table, "bench": bench_table,
 }
 

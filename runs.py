@@ -60,8 +60,8 @@ class Begun:
 
     def table(self):
         """The settings as a table for a notebook: name, value, meaning."""
-        meanings = settings_tables.meanings(self.task)
-        rows = [(name, str(value), meanings[name]) for name, value in self.settings.items()]
+        meanings = settings_tables.TABLES[self.task]
+        rows = [(name, str(value), meanings[name][-1]) for name, value in self.settings.items()]
         table = pd.DataFrame(rows, columns=["setting", self.profile, "meaning"]).set_index("setting")
         return plots.table(table)
 

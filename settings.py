@@ -215,8 +215,3 @@ def choose(task: str, profile: str, changes: Mapping | None = None) -> Settings:
         raise ValueError(f"no setting is called {', '.join(unknown)}; there are {', '.join(table)}.")
     column = PROFILES.index(profile)
     return Settings({name: row[column] for name, row in table.items()} | dict(changes or {}))
-
-
-def meanings(task: str) -> dict[str, str]:
-    """What each setting means, by name."""
-    return {name: row[-1] for name, row in TABLES[task].items()}

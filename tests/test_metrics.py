@@ -186,14 +186,11 @@ def test_bootstrap_interval_is_the_normal_one_for_many_images(num_networks):
     assert metrics.paired_bootstrap(a[:1], b[:1]) == metrics.paired_bootstrap(a[0], b[0])
 
 
-def test_compare_is_the_bootstrap_in_points_and_each_seed_on_its_own():
+def test_compare_is_the_bootstrap_in_points_and_each_seed_on_its_own_and_signs_are_written():
     a, b = torch.tensor([[[1, 1, 1, 0], [1, 0, 1, 1]], [[1, 0, 0, 0], [0, 1, 1, 1]]]) > 0
     points, low, high = (100 * value for value in metrics.paired_bootstrap(a, b))
     assert metrics.compare(a, b) == {"points": 25, "low": low, "high": high, "by_seed": [50, 0]} and points == 25
     assert metrics.compare(a[0], b[0])["by_seed"] == [50]
-
-
-def test_signs_are_written():
     assert [metrics.signed(value) for value in (0.5, -0.25, 0.004, -0.004)] == ["+0.50", "−0.25", "0.00", "0.00"]
 
 

@@ -82,19 +82,13 @@ def test_kept_answers_are_those_of_the_weights_beside_them():
         assert list(weights.values()) == first if fixed else weights == runs.read_info(path.parent)["weights"], path
 
 
-@pytest.mark.parametrize("task", ["task1", "task2", "resshuffle_x4"])
-def test_the_present_settings_read_the_shipped_runs(task):
+def test_the_present_settings_read_the_shipped_runs():
     """Else a clone would train for hours, or stop with a sentence."""
-    data = runs.read_info(RESULTS / task)["data"]
-    assert runs.find_run(RESULTS / task, settings.choose(task, "study"), data).has_weights
-
-
-def test_the_present_settings_read_every_shipped_arm():
+    wanted = {RESULTS / task: settings.choose(task, "study") for task in ("task1", "task2", "resshuffle_x4")}
     chosen = settings.choose("multi", "study")
-    plain = {name: value for name, value in chosen.items() if name not in settings.NOT_TRAINED}
     for name in chosen.arms:
         weight = ladder.ARMS[name].lambda_sr
-        wanted = plain | {"lambda_sr": chosen.lambda_sr if weight is None else weight}
-        for seed in chosen.seeds:
-            folder = RESULTS / "multi" / f"seed{seed}" / name
-            assert runs.find_run(folder, wanted | {"seed": seed}, runs.read_info(folder)["data"]), folder
+        wanted |= {RESULTS / "multi" / f"seed{seed}" / name: chosen.trained(
+            lambda_sr=chosen.lambda_sr if weight is None else weight, seed=seed) for seed in chosen.seeds}
+    for folder, recipe in wanted.items():
+        assert runs.find_run(folder, recipe, runs.read_info(folder)["data"]), folder
