@@ -111,17 +111,13 @@ IMAGES_SEEN = {"none": "32×32, clean", "bicubic": "16×16 → bicubic", "srnet"
 
 def arms_table() -> pd.DataFrame:
     """The arms for a notebook: input of the classifier, what is trained on downsampled images, loss."""
-    losses = {soft_labels: " + teacher's probabilities", features_and_mixed_images: " + teacher's features"}
-    rows = {
-        name: {
-            "the classifier sees": IMAGES_SEEN[arm.upsampler],
-            "trained": "both networks" if arm.trains_sr else "the classifier",
-            "trained with": ("L1 + " if arm.trains_sr and arm.lambda_sr is None else "")
-                    + "cross-entropy" + losses.get(arm.extra, ""),
-        }
-        for name, arm in ARMS.items()
-    }  # fmt: skip
-    return pd.DataFrame(rows).T.rename(plots.name_of)
+    extras = {soft_labels: " + teacher's probabilities", features_and_mixed_images: " + teacher's features"}
+    rows = []
+    for arm in ARMS.values():
+        l1 = "L1 + " if arm.trains_sr and arm.lambda_sr is None else ""
+        trained = "both networks" if arm.trains_sr else "the classifier"
+        rows.append([IMAGES_SEEN[arm.upsampler], trained, l1 + "cross-entropy" + extras.get(arm.extra, "")])
+    return pd.DataFrame(rows, map(plots.name_of, ARMS), ["the classifier sees", "trained", "trained with"])
 
 
 class Ladder:
@@ -361,6 +357,16 @@ class Ladder:
             }  # fmt: skip
         return pd.DataFrame(rows).T.infer_objects().replace(float("inf"), float("nan")).rename_axis("rung")
 
+    def weights_table(self) -> pd.DataFrame:
+        """Accuracy and PSNR on validation images at each weight of the pixel loss, and of frozen; the first seed."""
+        first, lambda_sr = self.settings.seeds[0], self.settings.lambda_sr
+        found = {0.0: self.runs["task_only", first], lambda_sr: self.runs["joint", first]} | self.sweep
+        named = {f"λ = {weight:g}": found[weight] for weight in sorted(found)} | {"frozen": self.runs["frozen", first]}
+        table = pd.DataFrame({name: run.info["validation"] for name, run in named.items()}).T
+        accuracy = table.accuracy_valid
+        error = 1.96 * (accuracy * (1 - accuracy) / len(self.valid_lr)) ** 0.5
+        return pd.DataFrame({"accuracy": accuracy, "± 95 %": error, "psnr_db": table.psnr_db_valid})
+
     def comparisons(self) -> pd.DataFrame:
         """A row a difference of `COMPARISONS`, in points, with its 95 % interval and its value seed by seed."""
         there = self.rungs()
@@ -523,19 +529,3 @@ def save_heroes(rungs: Ladder, table: pd.DataFrame) -> None:
     if font := next((name for name in fonts if name in known), None):
         logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # some of them have no bold weight
         plots.show(hero(rungs, table, "zh", font), "hero_zh", rungs.folder, quiet=True)
-
-
-def pixel_loss_weights(rungs: Ladder) -> Figure:
-    """Validation accuracy of the joint arm at each weight of the pixel loss, and of frozen, with their PSNR."""
-    first = rungs.settings.seeds[0]
-    found = {0.0: rungs.runs["task_only", first], rungs.settings.lambda_sr: rungs.runs["joint", first], **rungs.sweep}
-    named = {f"λ = {weight:g}": found[weight] for weight in sorted(found)} | {"frozen": rungs.runs["frozen", first]}
-    scores = {name: run.info["validation"] for name, run in named.items()}
-    accuracies = {f"{name}\n{row['psnr_db_valid']:.2f} dB": row["accuracy_valid"] for name, row in scores.items()}
-    num = len(rungs.valid_labels)
-    error = [1.96 * (share * (1 - share) / num) ** 0.5 for share in accuracies.values()]
-    return plots.error_bars(
-        accuracies, error, "Weight λ of the pixel loss, and " + metrics.protocol_label("psnr_db", "rgb"),
-        title="Accuracy hardly depends on the weight of the pixel loss",
-        note=f"{rungs.train_set.name}, {num:,} validation images, seed {first}; 95 % intervals",
-    )  # fmt: skip

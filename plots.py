@@ -575,25 +575,6 @@ def _name_rows(ax, at: Sequence[float], labels: Sequence[str], xlabel: str, bold
     ax.spines["left"].set_visible(False)
 
 
-def gap_curve(gaps: Mapping[int, Sequence[float]], title="", note="") -> Figure:
-    """Frozen minus control over the length of adaptation, {epochs: points per seed}: seeds thin, mean bold."""
-    epochs = sorted(gaps)
-    values = np.array([gaps[length] for length in epochs], float)
-    fig, ax = _figure(6.6, 3.4, title, note)
-    ax.axhline(0, color=INK, lw=1)
-    ax.plot(epochs, values, "o-", color=GREY, lw=1, ms=4)
-    ax.plot(epochs, values.mean(1), "o-", color=ACCENT, lw=2.6, ms=8, mec="white", mew=1)
-    for length, row in zip(epochs, values, strict=True):
-        ax.annotate(_signed(row.mean()), (length, row.max()), (0, 8), textcoords="offset points", ha="center",
-                    weight="bold", color=ACCENT)
-    low, high = min(0, values.min()), max(0, values.max())
-    ax.set(xlabel="Length of adaptation (epochs)", ylabel="Frozen − control (points)", xticks=epochs,
-           ylim=(low - 0.08 * (high - low), high + 0.18 * (high - low)))
-    ax.margins(x=0.09)
-    _legend(fig, {"mean": ax.lines[-1], "one seed": ax.lines[1]})
-    return fig
-
-
 def hero(strips: Sequence[Mapping], columns: Sequence[str], paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping,
          xlabel: str, title="", note="", font: str | None = None) -> Figure:
     """The study at a glance: left, test images as each arm sees and classifies them; right, the ladder.
@@ -671,16 +652,4 @@ def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]], title="
     _cells(lower, gaps, DIVERGING, -1.3 * top, 1.3 * top, texts, np.ones_like(gaps, bool))
     lower.set_yticks(range(len(gaps)), [f"{name_of(a)} − {name_of(b).lower()}" for a, b in differences])
     lower.set_xticks(range(values.shape[1]), [textwrap.fill(name_of(name), 11) for name in table.columns])
-    return fig
-
-
-def error_bars(accuracies: Mapping[str, float], errors: Sequence[float], xlabel: str, title="", note="") -> Figure:
-    """An accuracy (a fraction) for each name, the last one apart, with half the width of its interval."""
-    fig, ax = _figure(6.6, 3.6, title, note)
-    values, at = 100 * np.array([*accuracies.values()]), np.arange(len(accuracies))
-    ax.axhline(values[-1], color=MUTED, ls=DASHED, lw=1, zorder=1)
-    ax.errorbar(at, values, 100 * np.array(errors), fmt="none", ecolor=MUTED, elinewidth=1.2, capsize=3)
-    ax.scatter(at, values, 64, [COLORS["joint"]] * (len(at) - 1) + [COLORS["frozen"]], edgecolors="white", zorder=3)
-    ax.set_xticks(at, accuracies)
-    ax.set(xlabel=xlabel, ylabel=LABELS["accuracy"], xlim=(-0.5, len(at) - 0.5))
     return fig

@@ -115,4 +115,5 @@ def test_everything_is_recorded(trained):
     trained.record()
     info = runs.read_info(trained.folder)
     assert [row["rung"] for row in info["summary"]] == list(ladder.RUNGS)
+    assert list(trained.weights_table().index) == ["λ = 0", "λ = 1", "λ = 10", "frozen"]
     assert info["gaps"].keys() == {"1"} and len(info["unseen"]) == 6 and len(info["comparisons"]) == 13

@@ -234,13 +234,6 @@ def test_ladder_draws_each_step_from_the_level_before_beside_arms_or_images():
     assert max(tile.get_tightbbox().x1 for tile in tiles) < way.get_tightbbox().x0
 
 
-def test_gap_curve_has_a_line_a_seed_and_their_mean():
-    fig = rendered(plots.gap_curve({8: [0.9, 1.04, 0.5], 2: [1.72, 1.36, 1.2]}, title="Gap"))
-    lines = [list(line.get_ydata()) for line in fig.axes[0].lines]
-    assert lines[:4] == [[0, 0], [1.72, 0.9], [1.36, 1.04], [1.2, 0.5]]
-    assert lines[4] == pytest.approx([4.28 / 3, 2.44 / 3]) and {"+1.43", "+0.81", "mean"} <= set(texts(fig))
-
-
 def test_confusion_shows_shares_of_the_row_on_one_scale():
     matrix = torch.tensor([[8, 2, 0], [0, 10, 0], [1, 1, 2]])
     fig = rendered(plots.confusion({"Clean": matrix, "Degraded": matrix.T}, CLASSES, title="Errors"))
@@ -268,16 +261,6 @@ def test_dots_of_scores_keep_their_order_sets_means_and_gains():
     assert [list(line.get_xdata()) for line in ax.lines[:2]] == [[20, 26, 30, 23, 30], [23, 25, 31, 24, 31]]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["zebra", "bird", "baby", "mean, Set5", "mean, Set14"]
     assert {"+3.00", "−1.00", "+1.00", "SRNet − Bicubic", "PSNR (dB, Y)"} <= set(texts(fig))
-
-
-def test_error_bars_are_percent_and_as_wide_as_told():
-    fig = rendered(plots.error_bars({"λ = 0\n27.10 dB": 0.88, "frozen\n28.97 dB": 0.886}, [0.01, 0.02], "Weight"))
-    ax = fig.axes[0]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["λ = 0\n27.10 dB", "frozen\n28.97 dB"]
-    spans, dots = ax.collections
-    np.testing.assert_allclose([path.vertices[:, 1] for path in spans.get_paths()], [[87, 89], [86.6, 90.6]])
-    np.testing.assert_allclose(dots.get_offsets(), [[0, 88], [1, 88.6]])
-    assert to_hex(dots.get_facecolors()[1]).upper() == plots.COLORS["frozen"]
 
 
 def test_a_table_has_its_formats_and_text_to_the_left():

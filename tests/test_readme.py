@@ -2,7 +2,6 @@
 import ast
 import re
 import shlex
-import xml.etree.ElementTree as ElementTree
 
 import pytest
 from PIL import Image
@@ -10,7 +9,6 @@ from torch.distributed.run import get_args_parser
 
 import datasets
 import download
-import NetSet
 import run
 import upscale
 from settings import PROFILES, TABLES
@@ -111,11 +109,3 @@ def test_snippet_restores_and_classifies(tmp_path, monkeypatch, capsys):
     exec(compile("".join(blocks("README.md", "python")), "README.md", "exec"), found)
     assert found["lr_img"].shape == (3, 16, 16) and found["restored"].shape == (1, 3, 32, 32)
     assert capsys.readouterr().out.split()[-1] in datasets.CLASSES
-
-
-def test_figure_names_the_layers_of_both_networks_and_needs_nothing_else():
-    source = text_of("docs/architecture.svg")
-    figure = ElementTree.fromstring(source)
-    words = {"".join(node.itertext()) for node in figure.iter("{http://www.w3.org/2000/svg}text")}
-    assert {name for network in (NetSet.SRNet(), NetSet.ClassifyNet()) for name, _ in network.named_children()} <= words
-    assert not re.search(r"<script|<image|<foreignObject|@import|@font-face|url\((?!#)|href=\"(?!#)", source)
