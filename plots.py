@@ -257,8 +257,9 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
         _baselines(ax, lines, 72 * (height - 1.1))
     if (num_runs := max(map(len, runs.values()))) > 1:
         handles[f"band: lowest to highest of {num_runs} runs"] = Rectangle((0, 0), 1, 1, color=MUTED, alpha=0.3)
-    last = ("training (", "chosen", "band")
-    _legend(fig, dict(sorted(handles.items(), key=lambda item: item[0].startswith(last))))
+    if handles:
+        last = ("training (", "chosen", "band")
+        _legend(fig, dict(sorted(handles.items(), key=lambda item: item[0].startswith(last))))
     return fig
 
 

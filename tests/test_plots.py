@@ -125,6 +125,7 @@ def test_curves_show_both_parts_baselines_units_and_the_chosen_epoch():
     np.testing.assert_allclose(rings, [[3, 65]])
     dashed = [line.get_ydata()[0] for line in accuracy.lines if line.get_linestyle() == "--"]
     assert sorted(dashed) == pytest.approx([47.26, 84.8])
+    assert not rendered(plots.curves([{"epoch": [2, 8], "gap": [1, 2]}], ["gap"])).legends  # one line needs none
     with pytest.raises(ValueError, match="no column ssim, ssim_train or ssim_valid; it has: loss_train"):
         plots.curves(history(), ["ssim"])
 
