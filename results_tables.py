@@ -104,12 +104,13 @@ ANSWERS = {
         "en": "Colorizing chroma alone reaches **{chroma:.2f} dB** against {grey:.2f} dB of the grey copy, and lifts a "
               "classifier trained on colour images from {grey_accuracy:.1f} % to **{chroma_accuracy:.1f} %** "
               "({truth_accuracy:.1f} % on the true colours). Of the document's five different runs, {better} beat the "
-              "grey copy in PSNR and {better_ssim} in SSIM; its perceptual loss changes PSNR by {perceptual} dB and "
-              "its regularisation by {regularised} dB, which one random seed cannot tell from chance.",
+              "grey copy in PSNR; in SSIM the best reaches {best_ssim:.3f}, the copy {grey_ssim:.3f}. Its perceptual "
+              "loss changes PSNR by {perceptual} dB and its regularisation by {regularised} dB, which one random seed "
+              "cannot tell from chance.",
         "zh": "只预测色度的网络达到 **{chroma:.2f} dB**（灰度图像直接复制到三个通道为 {grey:.2f} dB）；"
               "用彩色图像训练的分类器，准确率由灰度图像上的 {grey_accuracy:.1f}% 升至 **{chroma_accuracy:.1f}%**"
               "（真实颜色下为 {truth_accuracy:.1f}%）。所依据文档的五种方案中，PSNR 优于灰度图像的有 {better} 种，"
-              "SSIM 优于灰度图像的有 {better_ssim} 种；感知损失使 PSNR 变化 {perceptual} dB，"
+              "SSIM 最高为 {best_ssim:.3f}，而灰度图像为 {grey_ssim:.3f}；感知损失使 PSNR 变化 {perceptual} dB，"
               "正则化使其变化 {regularised} dB，仅凭一个随机种子，无法与偶然波动区分。",
     },
 }  # fmt: skip
@@ -185,8 +186,8 @@ def _colorization(run: dict) -> dict:
     return {"chroma": rows["chroma"]["psnr_db"], "grey": rows["grey"]["psnr_db"],
             "perceptual": signed(rows["perceptual"]["psnr_db"] - rows["mse"]["psnr_db"]),
             "regularised": signed(rows["regularised"]["psnr_db"] - rows["perceptual"]["psnr_db"]),
-            **{key: sum(rows[name][score] > rows["grey"][score] for name in document)
-               for key, score in (("better", "psnr_db"), ("better_ssim", "ssim"))},
+            "better": sum(rows[name]["psnr_db"] > rows["grey"]["psnr_db"] for name in document),
+            "best_ssim": max(rows[name]["ssim"] for name in document), "grey_ssim": rows["grey"]["ssim"],
             **{f"{name}_accuracy": rows[name]["accuracy"] for name in ("grey", "chroma", "truth")}}  # fmt: skip
 
 
@@ -241,11 +242,11 @@ def markdown(heads: list[str], rows: list[list[str]], num_text: int = 1) -> str:
 
 
 def pair(row: Mapping | tuple | None) -> str:
-    """"32.42 / 0.9063", a dash for what has no value."""
+    """"32.42 / 0.9063" on one line, a dash for what has no value."""
     psnr_db, ssim = (row["psnr_db"], row["ssim"]) if isinstance(row, Mapping) else row or (None, None)
     if psnr_db is None:
         return "–"
-    return f"{psnr_db:.2f} / {'–' if ssim is None else f'{ssim:.4f}'}"
+    return f"{psnr_db:.2f}\u00a0/\u00a0{'–' if ssim is None else f'{ssim:.4f}'}"
 
 
 def ladder_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
@@ -279,7 +280,8 @@ def sr_table(summary: list[dict], published: Mapping, language: str = "en", refe
     for method in dict.fromkeys(row["method"] for row in summary):
         row = [words[method], *(pair(luma.get((name, method))) for name in sets)]
         row += [pair(other.get(("Set14", method)))] * reference
-        row += [" / ".join(niqe.get((name, method), "–") for name in with_niqe)] * bool(with_niqe)
+        found = [niqe[name, method] for name in with_niqe if (name, method) in niqe]
+        row += ["\u00a0/\u00a0".join(found) or "–"] * bool(with_niqe)
         rows.append(row)
     empty = ["–"] * (reference + bool(with_niqe))
     for name, values in published.items():
