@@ -363,9 +363,8 @@ class Ladder:
         found = {0.0: self.runs["task_only", first], lambda_sr: self.runs["joint", first]} | self.sweep
         named = {f"λ = {weight:g}": found[weight] for weight in sorted(found)} | {"frozen": self.runs["frozen", first]}
         table = pd.DataFrame({name: run.info["validation"] for name, run in named.items()}).T
-        accuracy = table.accuracy_valid
-        error = 1.96 * (accuracy * (1 - accuracy) / len(self.valid_lr)) ** 0.5
-        return pd.DataFrame({"accuracy": accuracy, "± 95 %": error, "psnr_db": table.psnr_db_valid})
+        error = 1.96 * (table.accuracy_valid * (1 - table.accuracy_valid) / len(self.valid_lr)) ** 0.5
+        return pd.DataFrame({"accuracy": table.accuracy_valid, "± 95 %": error, "psnr_db": table.psnr_db_valid})
 
     def comparisons(self) -> pd.DataFrame:
         """A row a difference of `COMPARISONS`, in points, with its 95 % interval and its value seed by seed."""

@@ -60,10 +60,9 @@ class Begun:
 
     def table(self):
         """The settings as a table for a notebook: name, value, meaning."""
-        meanings = settings_tables.TABLES[self.task]
-        rows = [(name, str(value), meanings[name][-1]) for name, value in self.settings.items()]
-        table = pd.DataFrame(rows, columns=["setting", self.profile, "meaning"]).set_index("setting")
-        return plots.table(table)
+        rows = settings_tables.TABLES[self.task]
+        columns = {name: (str(value), rows[name][-1]) for name, value in self.settings.items()}
+        return plots.table(pd.DataFrame(columns, [self.profile, "meaning"]).T)
 
 
 def begin(
