@@ -227,7 +227,7 @@ def measure_cached(
     """
     path = Path(folder) / "test_scores.json" if folder else None
     before = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else {}
-    stored, tables = dict(before), []
+    stored, tables, columns = dict(before), [], ["psnr_db", "ssim", *(["niqe"] if niqe else [])]
     for test_set in test_sets:
         prefix = f"{test_set.name} " if len(test_sets) > 1 else ""
         for method, apply in (methods | {"truth": None} if niqe else methods).items():
@@ -238,12 +238,11 @@ def measure_cached(
                 found = {"key": key, "scores": {column: [row[column] for row in rows] for column in rows[0]}}
                 stored |= {place: found} if method in weights else {}
             table = pd.DataFrame(found["scores"] | {"set": test_set.name, "method": method})
-            tables.append(table.assign(image=prefix + table.image))
+            table = table.assign(image=prefix + table.image)[["set", "image", "method", "protocol", *columns]]
+            tables.append(table.astype(dict.fromkeys(columns, float)))  # None, where there is no value, becomes nan
     if stored != before and runs.process_rank() == 0:
         runs.write_json(path, stored)
-    columns = ["psnr_db", "ssim", *(["niqe"] if niqe else [])]
-    table = pd.concat(tables, ignore_index=True)[["set", "image", "method", "protocol", *columns]]
-    return table.astype(dict.fromkeys(columns, float))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _score(apply: Callable | None, test_set, protocols: Sequence[str], niqe) -> Iterator[dict]:
