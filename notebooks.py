@@ -162,11 +162,10 @@ def show_answer(task: str, figure: str, results_root: str | Path = "results", al
     from plots import display_markdown, in_notebook
     from results_tables import answer
 
-    info = runs.read_info(Path(results_root) / task)
-    if not info or "summary" not in info:
-        display_markdown("*No finished study is in results/ yet: its answer will stand here.*")
-        return
-    display_markdown(f"**The study's answer.** {answer(task, results_root)}")
+    try:
+        display_markdown(f"**The study's answer.** {answer(task, results_root)}")
+    except (FileNotFoundError, KeyError):  # none yet, or one of an older version
+        return display_markdown("*No finished study is in results/ yet: its answer will stand here.*")
     if (path := Path(results_root) / task / figure).exists() and in_notebook():
         from IPython.display import Image, display
 
