@@ -28,7 +28,7 @@ import training
 
 
 def joint_loss(model, batch, settings, lambda_sr=1.0, extra=None):
-    """lambda_sr L1(restored, clean) + lambda_cls cross-entropy, and what the arm adds. Source: the course document."""
+    """lambda_sr L1 + lambda_cls cross-entropy, and what the arm adds. Source: the course document."""
     sr_img, logits = model(batch["lr_img"])
     parts = {"l1": F.l1_loss(sr_img, batch["hr_img"]), "cross_entropy": cross_entropy(logits, batch, settings)}
     total = lambda_sr * parts["l1"] + settings["lambda_cls"] * parts["cross_entropy"]
@@ -423,7 +423,7 @@ WORDS = {
     "en": {"title": "Adapting the classifier brings most; super-resolution adds one point",
            "one": "Adaptation first", "two": "Super-resolution first", "degraded": "degraded", "adapt": "+ adaptation",
            "sr": "+ super-resolution", "joint": "+ joint training", "clean": "clean images",
-           "headings": ("The whole way", "The arms, enlarged"), "accuracy": "Test accuracy (%)",
+           "headings": ("The whole way", "The arms, zoomed in"), "accuracy": "Test accuracy (%)",
            "note": "{data}, {num:,} test images, mean of {seeds} seeds. Lines: 95 % intervals over test images; small "
                    "dots: seeds. Dashed, right: the control.",
            "hero": "Super-resolution adds one point to a classifier that has adapted to small images",
@@ -453,7 +453,7 @@ def waterfall_paths(table: pd.DataFrame, words: Mapping) -> tuple[dict, dict]:
 
 
 def waterfall(rungs: Ladder, table: pd.DataFrame) -> Figure:
-    """The way from degraded to clean, step by step, and the fine-tuned arms enlarged beside it."""
+    """The way from degraded to clean, step by step, and beside it, zoomed in, the fine-tuned arms."""
     words = WORDS["en"]
     paths, ceiling = waterfall_paths(table, words)
     arms = [
