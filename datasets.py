@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import drawn
-from download import ARCHIVES, DATA_ROOT, download
+from tools import drawn
+from tools.download import ARCHIVES, DATA_ROOT, download
 
 # isort: off
-from images import Damage, Fuzz, GaussianNoise, Occlusion, augment, blur, degradations, grey, jpeg  # noqa: F401
-from images import announced_sides, draw_integers, imresize, list_images, read_image, to_float, to_uint8, whole_scale  # noqa: F401
+from tools.images import Damage, Fuzz, GaussianNoise, Occlusion, augment, blur, degradations, grey, jpeg  # noqa: F401
+from tools.images import announced_sides, draw_integers, imresize, list_images, read_image, to_float, to_uint8  # noqa: F401
+from tools.images import whole_scale
 # isort: on
 
 # --- super-resolution: training crops and test images ----------------------------------------------------------------

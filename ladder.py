@@ -20,9 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import datasets
 import metrics
 import NetSet
-import plots
-import runs
 import training
+from tools import plots, runs
 
 # --- losses -----------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ import sys
 import time
 from pathlib import Path
 
-from settings import NEEDS, NOTEBOOKS
+from tools.settings import NEEDS, NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -108,7 +108,7 @@ def find_notebook(name: str) -> Path:
 
 def run_notebooks(names: list[str], folder: Path | None, parameters: dict | None) -> None:
     """Execute notebooks in order, into copies in `folder` or, where that is None, in place."""
-    from notebooks import NotebookError, execute
+    from tools.notebooks import NotebookError, execute
 
     for path in [find_notebook(name) for name in names]:
         print(path.name, flush=True)
@@ -132,8 +132,8 @@ def studies(args: list[str]) -> int:
 
 def train(args: list[str]) -> int:
     """A notebook's cells up to its training, as plain Python: needs no Jupyter and works under torchrun."""
-    from notebooks import NotebookError, run_cells
-    from settings import TABLES
+    from tools.notebooks import NotebookError, run_cells
+    from tools.settings import TABLES
 
     parser = argparse.ArgumentParser(prog="run.py train", description="Train a notebook's runs that results/ lacks.")
     parser.add_argument("notebook")
@@ -203,7 +203,7 @@ def test(args: list[str]) -> int:
 
 
 def table(args: list[str]) -> int:
-    from results_tables import main as write_tables
+    from tools.results_tables import main as write_tables
 
     return write_tables()
 

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 import datasets
 import NetSet
-import runs
-from runs import Run, process_count, process_rank
+from tools import runs
+from tools.runs import Run, process_count, process_rank
 
 Batch = Mapping[str, Tensor]
 Batches = Callable[[torch.Generator], Iterable[Batch]]

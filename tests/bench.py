@@ -26,10 +26,9 @@ sys.path.insert(0, str(ROOT))
 
 import datasets  # noqa: E402
 import metrics  # noqa: E402
-import runs  # noqa: E402
 import training  # noqa: E402
-import upscale  # noqa: E402
 from tests.matlab import plain_imresize  # noqa: E402
+from tools import runs, upscale  # noqa: E402
 
 GENERATOR = torch.Generator().manual_seed(0)
 

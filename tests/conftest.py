@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-import runs
+from tools import runs
 
 ROOT = Path(__file__).resolve().parent.parent
 

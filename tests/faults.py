@@ -25,9 +25,8 @@ sys.path.insert(0, str(ROOT))
 
 import datasets  # noqa: E402
 import NetSet  # noqa: E402
-import runs  # noqa: E402
-import upscale  # noqa: E402
 from tests import test_training  # noqa: E402
+from tools import runs, upscale  # noqa: E402
 
 
 def train(folder: Path, num_epochs: int = 8, pause: float = 0.0) -> runs.Run:

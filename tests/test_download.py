@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import datasets
-import download
+from tools import download
 
 from .conftest import refuses
 

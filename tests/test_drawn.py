@@ -6,7 +6,7 @@ import torch
 
 import datasets
 from datasets import DrawnDataset
-from drawn import SHAPES, photo_crops, shape_distance
+from tools.drawn import SHAPES, photo_crops, shape_distance
 
 
 def test_drawn_is_balanced_and_keeps_its_bits():

@@ -6,9 +6,9 @@ import torch
 
 import ladder
 import NetSet
-import runs
 import training
 from ladder import Arm, Ladder
+from tools import runs
 
 from .conftest import refuses, same, write_run
 

@@ -10,10 +10,8 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
-import notebooks
-import runs
-import settings
-from notebooks import NotebookError, execute, run_cells
+from tools import notebooks, runs, settings
+from tools.notebooks import NotebookError, execute, run_cells
 
 from .conftest import ROOT, refuses, run_twice
 
@@ -133,8 +131,8 @@ def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsy
 
 
 def test_a_run_of_another_notebook_is_read_or_trained_where_it_is_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(notebooks, "__file__", str(tmp_path / "notebooks.py"))
-    source = ("import runs, torch\nfrom tests.conftest import write_run\n"
+    monkeypatch.setattr(notebooks, "__file__", str(tmp_path / "tools" / "notebooks.py"))
+    source = ("import torch\nfrom tools import runs\nfrom tests.conftest import write_run\n"
               "folder = runs.run_folder(results_root, profile, 'task2')\n"
               "write_run(folder, {}, {'name': data_root}, torch.nn.Linear(1, 1))")  # fmt: skip
     write(tmp_path / settings.NOTEBOOKS["task2"], code("profile = data_root = results_root = ''", "parameters"),

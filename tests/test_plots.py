@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-import plots
+from tools import plots
 
 CLASSES = ["cat", "dog", "frog"]
 

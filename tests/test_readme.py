@@ -8,10 +8,9 @@ from PIL import Image
 from torch.distributed.run import get_args_parser
 
 import datasets
-import download
 import run
-import upscale
-from settings import PROFILES, TABLES
+from tools import download, upscale
+from tools.settings import PROFILES, TABLES
 
 from .conftest import ROOT
 

@@ -6,9 +6,7 @@ import pytest
 import torch
 
 import ladder
-import results_tables
-import runs
-import settings
+from tools import results_tables, runs, settings
 
 from .conftest import ROOT
 

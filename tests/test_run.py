@@ -13,8 +13,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-import notebooks
 import run
+from tools import notebooks
 
 from .conftest import ROOT, random_image, refuses, save, write_run
 
@@ -28,9 +28,9 @@ def call(*args: str, cwd: Path, script: Path = ROOT / "run.py", **env: str) -> s
 def project(tmp_path, monkeypatch) -> Path:
     """A copy of run.py with requirements that ask for nothing, in a folder with spaces and Chinese signs."""
     folder = tmp_path / "my project 超分辨率"
-    folder.mkdir()
-    for name in ("run.py", "settings.py"):
-        shutil.copy(ROOT / name, folder)
+    (folder / "tools").mkdir(parents=True)
+    for name in ("run.py", "tools/settings.py"):
+        shutil.copy(ROOT / name, folder / name)
     (folder / "requirements.txt").write_text("# nothing\n")
     (folder / "requirements-dev.txt").write_text("-r requirements.txt\n")
     for name in ("ROOT", "VENV", "VENV_PYTHON"):

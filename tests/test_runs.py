@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import NetSet
-import runs
+from tools import runs
 
 from .conftest import refuses, same, write_run
 from .test_training import DATA, SETTINGS, fit, never, new_model

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-import settings
+from tools import settings
 
 
 @pytest.mark.parametrize("task", settings.TABLES)

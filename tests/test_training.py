@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import NetSet
-import runs
 import training
+from tools import runs
 
 from .conftest import ROOT, refuses, run_twice, same, write_run
 
@@ -439,7 +439,7 @@ def train_in_every_process(folder):
 def test_two_processes_train_as_one(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(f"""import sys; sys.path.insert(0, {str(ROOT)!r})
-import pathlib, runs
+import pathlib; from tools import runs
 from tests import test_training
 print("started", runs.start_device(0))
 test_training.train_in_every_process(pathlib.Path({str(tmp_path / 'two')!r}))""")

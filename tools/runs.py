@@ -24,9 +24,9 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 import datasets
-import plots
-import settings as settings_tables
-from settings import Settings
+from tools import plots
+from tools import settings as settings_tables
+from tools.settings import Settings
 
 DELETE = "Delete the folder to train again."
 

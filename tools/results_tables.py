@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import settings
 from metrics import signed
+from tools import settings
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parent.parent
 FILES = {"README.md": "en", "README.zh.md": "zh", "docs/results.md": "en", "docs/reliability.md": "en",
          "docs/speed.md": "en"}  # fmt: skip
 

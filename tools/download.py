@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-DATA_ROOT = Path(__file__).resolve().parent / "DS"
+DATA_ROOT = Path(__file__).resolve().parent.parent / "DS"
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import runs
-from settings import NOTEBOOKS
+from tools import runs
+from tools.settings import NOTEBOOKS
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -152,15 +152,15 @@ def require_run(task: str, begun: Any, data: dict | None = None) -> Any:
     if run is None or not run.has_weights or (data is not None and run.info["data"] != data):
         print(f"{NOTEBOOKS[task]} has not run on this data yet, so its training cells run here, now.")
         parameters = {"profile": begun.profile, "data_root": begun.data_root, "results_root": begun.results_root}
-        run_cells(Path(__file__).parent / NOTEBOOKS[task], parameters, until="training")
+        run_cells(Path(__file__).parent.parent / NOTEBOOKS[task], parameters, until="training")
         run = runs.read_run(folder)
     return run
 
 
 def show_answer(task: str, figure: str, results_root: str | Path = "results", alt: str = "") -> None:
     """The study's answer and one of its figures, where results/ holds them: what a notebook opens with."""
-    from plots import display_markdown, in_notebook
-    from results_tables import answer
+    from tools.plots import display_markdown, in_notebook
+    from tools.results_tables import answer
 
     try:
         display_markdown(f"**The study's answer.** {answer(task, results_root)}")
@@ -174,7 +174,7 @@ def show_answer(task: str, figure: str, results_root: str | Path = "results", al
 
 def show_source(*objects: Any) -> None:
     """The code of functions or classes, in a notebook: what a cell calls can be read where it is called."""
-    from plots import in_notebook
+    from tools.plots import in_notebook
 
     source = "\n\n".join(textwrap.dedent(inspect.getsource(thing)).rstrip() for thing in objects)
     if not in_notebook():
@@ -193,8 +193,8 @@ def report(model: Any, history: Any, folder: Path, img: Any, truth: Any, every: 
     """Every so many epochs and after the last, in `folder`: comparison/, loss/ and metrics/ (figures), param/ (the
     weights), shown/ (the model's outputs for `img`) and output.log, as the document on colorization lists them.
     """
-    import plots
     from datasets import to_uint8
+    from tools import plots
     from training import predict
 
     epoch, name = len(history), f"epoch{len(history):02d}"
