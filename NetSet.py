@@ -6,6 +6,7 @@ the papers that each class names; initial weights differ (`init_weights`, `init_
 """
 import copy
 import hashlib
+import inspect
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,17 +61,6 @@ def init_weights(module: nn.Module, init: str) -> None:
             nn.init.zeros_(layer.bias)
 
 
-class Network(nn.Module):
-    """A network that a run's settings describe."""
-
-    from_names: tuple[str, ...]  # the settings that its constructor takes
-
-    @classmethod
-    def from_settings(cls, settings: Mapping, **others):
-        """The network of a run, to be filled with its weights."""
-        return cls(**{name: settings[name] for name in cls.from_names}, **others)
-
-
 class Encoder(nn.Module):
     """Shallow features, conv 3x3 + ReLU: (N, 3, H, W) -> (N, C, H, W), values >= 0. Source: the course document."""
 
@@ -109,15 +99,13 @@ class Upsampler(nn.Module):
         return self.shuffle(self.conv(features))
 
 
-class SRNet(Network):
+class SRNet(nn.Module):
     """Super-resolution: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW) in (0, 1). Source: the course document.
 
     Encoder, widening conv + ReLU, residual blocks, narrowing conv + ReLU, sub-pixel upsampler, conv, sigmoid.
     With the defaults: 2.7 M parameters. init="bicubic": the untrained network already upsamples nearly as bicubic
     interpolation does (`init_as_bicubic`); "kaiming" and "pytorch": see `init_weights`.
     """
-
-    from_names = ("scale_factor", "num_channels", "num_blocks")
 
     def __init__(self, scale_factor: int = 2, num_channels: int = 128, num_blocks: int = 8, init: str = "bicubic"):
         super().__init__()
@@ -219,7 +207,7 @@ class SkipBlock(nn.Module):
         return features + self.body(features)
 
 
-class SRResNetBase(Network):
+class SRResNetBase(nn.Module):
     """What SRResNet and ResShuffle share: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW).
 
     conv 9x9 + activation, blocks, middle conv, global skip, sub-pixel upsampling in stages of two (or one of three),
@@ -229,8 +217,6 @@ class SRResNetBase(Network):
     """
 
     activation, batch_norm, activate_upsampled = nn.ReLU, False, False
-
-    from_names = ("scale_factor", "num_channels", "num_blocks")
 
     def __init__(self, scale_factor: int = 4, num_channels: int = 64, num_blocks: int = 16, init: str = "bicubic"):
         super().__init__()
@@ -348,7 +334,7 @@ class Normalize(nn.Module):
         return (img - self.mean) / self.std
 
 
-class ClassifyNet(Network):
+class ClassifyNet(nn.Module):
     """Plain classifier without batch norm: img (N, 3, 32, 32) in [0, 1] -> logits (N, num_classes).
 
     Normalize, Encoder, five convolutions in three pooled stages, three linear layers. `num_channels` scales every
@@ -356,8 +342,6 @@ class ClassifyNet(Network):
     Differs by holding `Normalize` itself, so that no caller can forget it. Other sizes raise: the first linear layer
     counts pixels.
     """
-
-    from_names = ("num_channels", "dropout")
 
     def __init__(self, num_classes: int = 10, num_channels: int = 64, dropout: tuple[float, float] = (0.25, 0.5),
                  normalize: Normalize | None = None, init: str = "kaiming"):
@@ -411,7 +395,7 @@ class PerceptualFeatures(nn.Module):
     @classmethod
     def of_classifier(cls, weights: str | Path, settings: Mapping, i: int = 2, j: int = 2) -> "PerceptualFeatures":
         """Of the project's own ClassifyNet, from a run's model.pth and settings; it has phi(3, 2) at most."""
-        classifier = ClassifyNet.from_settings(settings)
+        classifier = make(settings, "classifynet")
         classifier.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         layers = [classifier.encoder.conv, nn.ReLU(), *classifier.features]
         return cls(classifier.normalize, layers, i, j)
@@ -582,7 +566,26 @@ class ResNet18Features(nn.Module):
         return features[1:]
 
 
-class JointNet(Network):
+class ResNet18(nn.Module):
+    """ResNet-18 for small images (He et al. 2016): img (N, 3, H, W) in [0, 1] -> logits (N, num_classes). num_channels:
+    the width of the first stage, 64 as a rule. Holds `Normalize` itself, as `ClassifyNet` does.
+    """
+
+    def __init__(self, num_classes: int = 10, num_channels: int = 64, normalize: Normalize | None = None):
+        super().__init__()
+        self.normalize = normalize or Normalize()
+        self.features = ResNet18Features(num_channels)
+        self.linear = nn.Linear(8 * num_channels, num_classes)
+
+    def extract(self, img: Tensor) -> Tensor:
+        """The last features, >= 0: (N, 3, H, W) -> (N, 8 * num_channels, H/8, W/8)."""
+        return self.features(self.normalize(img))[-1]
+
+    def forward(self, img: Tensor) -> Tensor:
+        return self.linear(self.extract(img).mean((2, 3)))
+
+
+class JointNet(nn.Module):
     """Classify and restore in one pass: img (N, 3, H, W) in [0, 1], degraded -> (restored (N, 3, H, W), logits (N, C)).
 
     One ResNet-18 serves both tasks: a linear classifier reads the mean of its last features, and a U-Net decoder starts
@@ -593,8 +596,6 @@ class JointNet(Network):
 
     scale_factor = 1
     receptive_radius = 96  # no restored pixel depends on one further away; a multiple of 8, as tiles must be
-
-    from_names = ("num_channels", "share")
 
     def __init__(self, num_classes: int = 10, num_channels: int = 64, share: bool = True):
         super().__init__()
@@ -615,7 +616,7 @@ class JointNet(Network):
         return (restored if self.training else restored.clamp(0, 1)), logits
 
 
-class Colorizer(Network):
+class Colorizer(nn.Module):
     """Colours for a grey image: img (N, 3, H, W) in [0, 1], of which only the luma is read -> (N, 3, H, W).
 
     A U-Net. keep_luma=False: it predicts all three colours, as in the document on colorization. keep_luma=True: it
@@ -625,8 +626,6 @@ class Colorizer(Network):
 
     scale_factor = 1
     LUMA = (0.299, 0.587, 0.114)
-
-    from_names = ("num_channels", "keep_luma")
 
     def __init__(self, num_channels: int = 64, keep_luma: bool = False, num_levels: int = 4):
         super().__init__()
@@ -664,3 +663,24 @@ class BicubicUpsampler(nn.Module):
 def count_parameters(model: nn.Module) -> int:
     """Number of scalar weights."""
     return sum(p.numel() for p in model.parameters())
+
+
+# Every network by the name that the setting `network` knows it by. Add one of your own, in a cell too:
+# NetSet.NETWORKS["mine"] = MyNet, then changes = {"network": "mine"}.
+NETWORKS = {
+    "srnet": SRNet, "srresnet": SRResNet, "resshuffle": ResShuffle,  # lr_img -> sr_img
+    "classifynet": ClassifyNet, "resnet18": ResNet18,  # img -> logits
+    "jointnet": JointNet, "colorizer": Colorizer,
+}  # fmt: skip
+
+
+def make(settings: Mapping, network: str | None = None, **others) -> nn.Module:
+    """A network with fresh weights: the one that settings["network"] names, unless `network` does.
+
+    Its constructor gets those settings that it has a parameter for, and `others`. ValueError for an unknown name.
+    """
+    name = network or settings["network"]
+    if name not in NETWORKS:
+        raise ValueError(f"there is no network {name!r}; there are {', '.join(NETWORKS)}. Add yours to NETWORKS.")
+    known = inspect.signature(NETWORKS[name].__init__).parameters
+    return NETWORKS[name](**{key: value for key, value in settings.items() if key in known} | others)

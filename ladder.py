@@ -1,19 +1,17 @@
 """The ladder of multi_learning.ipynb: every way from a downsampled image to a class, on the same test images.
 
 A rung is an upsampler and a classifier, one behind the other. `FIXED` rungs are put together from the two pretrained
-networks; the `ARMS` are adapted and fine-tuned. To add an arm, add its entry to `ARMS` (and its name to the settings).
+networks; the `ARMS` are adapted and fine-tuned. To add an arm, add its entry to `ARMS`.
 """
 import copy
 import functools
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from matplotlib import font_manager
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,7 +19,9 @@ import datasets
 import metrics
 import NetSet
 import training
-from tools import plots, runs
+from tools import notebooks, plots, runs
+from tools.identity import described, identity
+from tools.runs import Run, Task
 
 # --- losses -----------------------------------------------------------------------------------------------------
 
@@ -87,7 +87,6 @@ ARMS = {
     "distilled": Arm("srnet", trains_sr=True, extra=soft_labels),
     "feature_loss": Arm("srnet", trains_sr=True, extra=features_and_mixed_images),
 }
-RUNGS = ("degraded", "cascade", *ARMS, "clean")
 COMPARISONS = [  # (below, above, what the difference is)
     ("degraded", "joint", "the difference that the course document reports"),
     ("degraded", "cascade", "super-resolution, nothing adapted"),
@@ -115,110 +114,128 @@ def arms_table() -> pd.DataFrame:
     for arm in ARMS.values():
         l1 = "L1 + " if arm.trains_sr and arm.lambda_sr is None else ""
         trained = "both networks" if arm.trains_sr else "the classifier"
-        rows.append([IMAGES_SEEN[arm.upsampler], trained, l1 + "cross-entropy" + extras.get(arm.extra, "")])
+        extra = extras.get(arm.extra, " + a further term" if arm.extra else "")
+        rows.append([IMAGES_SEEN[arm.upsampler], trained, l1 + "cross-entropy" + extra])
     return pd.DataFrame(rows, map(plots.name_of, ARMS), ["the classifier sees", "trained", "trained with"])
 
 
 class Ladder:
-    """The data, the two pretrained networks, and every rung's training and test.
+    """The data, the two pretrained networks, and every rung's training.
 
-    begun: what `runs.begin` returned; sr_run, classifier_run: the finished runs of tasks 1 and 2.
+    task: what `runs.begin` returned; the runs of tasks 1 and 2 are read, or trained, as far as they are missing.
+    degradation: what makes 16x16 images of 32x32; loss: as `joint_loss`; report: as for `training.fit`.
     Test images: test_hr (N, 3, 32, 32) and test_lr (N, 3, 16, 16), float in [0, 1]; validation images as uint8.
     """
 
-    def __init__(self, begun: runs.Begun, sr_run: runs.Run, classifier_run: runs.Run):
-        self.begun, self.settings, self.folder, self.device = begun, begun.settings, begun.folder, begun.device
-        if classifier_run.info["settings"]["num_valid"] != self.settings.num_valid:
+    not_read = True  # by `identity`: what counts of it is handed over apart
+
+    def __init__(self, task: Task, degradation=None, loss: Callable = joint_loss, report: Callable | None = None):
+        self.task, self.device, self.loss, self.report = task, task.device, loss, report
+        self.degradation = degradation or datasets.Fuzz(2)
+        self.train_set, self.test_set = (
+            datasets.find_classification(task.data_root, train, task.settings.dataset) for train in (True, False))
+        self.classes, self.profile, self.runs, self.sweep = self.test_set.classes, None, {}, {}
+        self.prepare()
+
+    def prepare(self) -> "Ladder":
+        """Data and pretrained networks of the task's profile, made anew where that has changed."""
+        if self.profile == self.task.profile:
+            return self
+        self.settings, self.profile, self._kept = self.task.settings, self.task.profile, {}
+        self.sr_run, self.classifier_run = (notebooks.require_run(name, self.task) for name in ("task1", "task2"))
+        if (other := self.classifier_run.info["data"])["fingerprint"] != self.train_set.fingerprint:
+            raise ValueError(f"task 2's classifier was trained on {other['name']}, not on this {self.train_set.name}: "
+                             "run task2_classify.ipynb on the same data first.")  # fmt: skip
+        num_valid = min(self.settings.num_valid, len(self.train_set) // 10)
+        if min(self.classifier_run.info["settings"]["num_valid"], len(self.train_set) // 10) != num_valid:
             raise ValueError("num_valid must be task 2's: its training images would be validation images here.")
-        self.train_set = datasets.find_classification(begun.data_root, train=True)
-        self.test_set = datasets.find_classification(begun.data_root, train=False)
-        train_idx, valid_idx = datasets.split_indices(len(self.train_set), self.settings.num_valid, seed=0)
+        train_idx, valid_idx = datasets.split_indices(len(self.train_set), num_valid, seed=0)
         self.images = self.train_set.images[train_idx].to(self.device)
         self.labels = self.train_set.labels[train_idx].to(self.device)
-        self.fuzz = datasets.Fuzz(scale_factor=2)
         self.valid_hr, self.valid_labels = self.train_set.images[valid_idx], self.train_set.labels[valid_idx]
-        self.valid_lr = self.fuzz(self.valid_hr)
+        self.valid_lr = self.degradation(self.valid_hr)
         test_images = self.test_set.images[: self.settings.num_test]
         self.test_labels = self.test_set.labels[: self.settings.num_test]
-        self.test_hr, self.test_lr = datasets.to_float(test_images), datasets.to_float(self.fuzz(test_images))
-        self.classes = self.test_set.classes
-        self.data = {"name": self.train_set.name, "fingerprint": self.train_set.fingerprint}
-
-        self.classifier_run = classifier_run
-        sr = sr_run.load(NetSet.SRNet.from_settings(sr_run.info["settings"])).to(self.device)
-        self.classifier = classifier_run.load(NetSet.ClassifyNet.from_settings(classifier_run.info["settings"]))
-        self.classifier.to(self.device)
+        self.test_hr, self.test_lr = datasets.to_float(test_images), datasets.to_float(self.degradation(test_images))
+        sr = self.sr_run.load(NetSet.make(self.sr_run.info["settings"])).to(self.device)
+        self.classifier = self.classifier_run.load(self.new_classifier()).to(self.device)
         torch.manual_seed(0)
-        untrained = NetSet.SRNet.from_settings(sr_run.info["settings"]).to(self.device)
-        self.upsamplers = {"none": nn.Identity(), "bicubic": NetSet.BicubicUpsampler(2), "srnet": sr,
+        untrained = NetSet.make(self.sr_run.info["settings"]).to(self.device).eval()
+        self.upsamplers = {"none": nn.Identity(), "bicubic": NetSet.BicubicUpsampler(sr.scale_factor), "srnet": sr,
                            "untrained": untrained}  # fmt: skip
-        self.weights = {"task1": sr_run.info["weights"], "task2": classifier_run.info["weights"]}
+        self.weights = {"task1": self.sr_run.info["weights"], "task2": self.classifier_run.info["weights"]}
+        return self
 
-    # --- training
+    @property
+    def folder(self) -> Path:
+        """Where tables, figures and the answers of untrained rungs go: the study's folder, or one for these runs."""
+        parts = [self.weights, described(self.degradation), sorted(run.folder.name for run in self.runs.values())]
+        lab = self.task.lab_folder / f"ladder_{runs.hash_of(parts)}"
+        return self.task.study if all(self.task.study in run.folder.parents for run in self.runs.values()) else lab
+
+    def new_classifier(self) -> nn.Module:
+        return NetSet.make(self.classifier_run.info["settings"], num_classes=len(self.classes))
 
     def pretrained(self, upsampler: str) -> dict:
-        """Identity of the data and of the weights that an arm starts from."""
-        parts = [part for part in self.weights if upsampler == "srnet" or part == "task2"]
-        return self.data | {"pretrained": {part: self.weights[part] for part in parts}}
+        """The weights that an arm starts from."""
+        return {part: self.weights[part] for part in self.weights if upsampler == "srnet" or part == "task2"}
 
-    @functools.cache
     def upsampled(self, upsampler: str) -> list[Tensor]:
         """Training and validation images as an upsampler returns them, uint8: computed once, used by many runs."""
-        lr_img = self.fuzz(self.images[: self.settings.adapt_images].cpu())
-        whole = []
-        for images in (lr_img, self.valid_lr):
-            parts = [training.predict(self.upsamplers[upsampler], part, mixed_precision=self.settings.mixed_precision)
-                     for part in images.split(5_000)]  # fmt: skip
-            whole.append(torch.cat([datasets.to_uint8(part) for part in parts]).to(self.device))
-        return whole
+        if upsampler not in self._kept:
+            lr_img = self.degradation(self.images[: self.settings.adapt_images].cpu())
+            mixed, whole = self.settings.mixed_precision, []
+            for images in (lr_img, self.valid_lr):
+                parts = [training.predict(self.upsamplers[upsampler], part, mixed_precision=mixed)
+                         for part in images.split(5_000)]  # fmt: skip
+                whole.append(torch.cat([datasets.to_uint8(part) for part in parts]).to(self.device))
+            self._kept[upsampler] = whole
+        return self._kept[upsampler]
 
-    @functools.cache
-    def adapt(self, upsampler: str, seed: int, epochs: int, with_weights: bool = False) -> runs.Run | None:
-        """ClassifyNet trained further, by task 2's recipe, on upsampled images. None where epochs is 0.
+    def adapt_settings(self, seed: int, epochs: int) -> dict:
+        """Task 2's recipe, at a lower rate."""
+        recipe, s = dict(self.prepare().classifier_run.info["settings"]), self.settings
+        return recipe | {"seed": seed, "num_epochs": epochs, "steps_per_epoch": s.adapt_steps, "flip": s.flip,
+                         "learning_rate": recipe["learning_rate"] * s.adapt_rate, "shift": s.shift,
+                         "num_images": s.adapt_images, "mixed_precision": s.mixed_precision,
+                         "save_fp16": s.save_fp16}  # fmt: skip
 
-        A finished run is read; with_weights: one that is kept without its weights is trained again.
-        """
+    def adapt(self, upsampler: str, seed: int, epochs: int, needs_weights: bool = False) -> Run | None:
+        """ClassifyNet trained further, by task 2's recipe, on upsampled images. None where epochs is 0."""
         if epochs == 0:
             return None
-        s = self.settings
-        recipe = dict(self.classifier_run.info["settings"])
-        recipe |= {"seed": seed, "num_epochs": epochs, "steps_per_epoch": s.adapt_steps, "flip": s.flip,
-                   "learning_rate": recipe["learning_rate"] * s.adapt_rate, "shift": s.shift,
-                   "num_images": s.adapt_images, "mixed_precision": s.mixed_precision,
-                   "save_fp16": s.save_fp16}  # fmt: skip
-        length = "" if epochs == s.adapt_epochs else f"_{epochs}_epochs"
-        place, data = self.folder / f"seed{seed}" / f"adapted_{upsampler}{length}", self.pretrained(upsampler)
-        run = runs.find_run(place, recipe, data, self.begun.restart_on_change)
-        if run and (run.has_weights or not with_weights):
-            return run
-        images, valid_images = self.upsampled(upsampler)
 
         def batches(generator):
-            for index in datasets.sample(len(images), recipe["batch_size"], s.adapt_steps, generator):
-                img = datasets.augment(images[index], s.flip, s.shift, recipe["cutout"], generator)
+            (images, _), s = self.upsampled(upsampler), self.adapt_settings(seed, epochs)
+            for index in datasets.sample(len(images), s["batch_size"], s["steps_per_epoch"], generator):
+                img = datasets.augment(images[index], s["flip"], s["shift"], s["cutout"], generator)
                 yield {"img": datasets.to_float(img), "label": self.labels[index]}
 
-        def loss(model, batch):
-            return cross_entropy(model(batch["img"]), batch, recipe), {}
+        def adapt_loss(model, batch):
+            return cross_entropy(model(batch["img"]), batch, self.adapt_settings(seed, epochs)), {}
 
         def validate(model):
-            return {"accuracy": metrics.accuracy(training.predict(model, valid_images), self.valid_labels)}
+            logits = training.predict(model, self.upsampled(upsampler)[1])
+            return {"accuracy": metrics.accuracy(logits, self.valid_labels)}
 
-        model = copy.deepcopy(self.classifier)
-        return training.fit(model, loss, batches, place, recipe, data, validate, "accuracy", "max",
-                            self.begun.restart_on_change)  # fmt: skip
+        length = "" if epochs == self.settings.adapt_epochs else f"_{epochs}_epochs"
+        return training.fit(
+            self.task, lambda: copy.deepcopy(self.prepare().classifier), adapt_loss, batches, validate, self.train_set,
+            self.degradation, f"seed{seed}/adapted_{upsampler}{length}", report=self.report, stream="adaptation",
+            needs_weights=needs_weights, pretrained=lambda: self.pretrained(upsampler),
+            settings=lambda: self.adapt_settings(seed, epochs))
 
-    def adapted(self, upsampler: str, seed: int) -> NetSet.ClassifyNet:
+    def adapted(self, upsampler: str, seed: int) -> nn.Module:
         """The classifier after the whole adaptation."""
-        run = self.adapt(upsampler, seed, self.settings.adapt_epochs, with_weights=True)
-        return run.load(copy.deepcopy(self.classifier)) if run else copy.deepcopy(self.classifier)
+        run = self.adapt(upsampler, seed, self.prepare().settings.adapt_epochs, needs_weights=True)
+        return run.load(self.new_classifier()) if run else copy.deepcopy(self.classifier)
 
     def batches(self, generator: torch.Generator):
         """An epoch of fine-tuning: augmented clean images, the same downsampled, labels."""
         s = self.settings
         for index in datasets.sample(len(self.images), s.batch_size, s.steps_per_epoch, generator):
             hr_img = datasets.augment(self.images[index], s.flip, s.shift, 0, generator)
-            lr_img = datasets.to_float(self.fuzz(hr_img))
+            lr_img = datasets.to_float(self.degradation(hr_img, generator))
             yield {"lr_img": lr_img, "hr_img": datasets.to_float(hr_img), "label": self.labels[index]}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
@@ -226,93 +243,133 @@ class Ladder:
         psnr_db = metrics.psnr(sr_img, datasets.to_float(self.valid_hr)).mean()
         return {"accuracy": metrics.accuracy(logits, self.valid_labels), "psnr_db": psnr_db}
 
-    def fine_tune(self, name: str, seed: int = 0, lambda_sr: float | None = None) -> runs.Run:
+    def fine_tune(self, name: str, seed: int = 0, lambda_sr: float | None = None) -> Run:
         """The run of an arm: read where it is finished, else trained. lambda_sr: another weight, for the joint arm."""
-        arm = ARMS["joint" if lambda_sr is not None else name]
-        weight = next(w for w in (lambda_sr, arm.lambda_sr, self.settings.lambda_sr) if w is not None)
-        place = self.folder / f"seed{seed}" / (f"lambda_{lambda_sr:g}" if lambda_sr is not None else name)
-        settings = self.settings.trained(lambda_sr=weight, seed=seed)
-        data = self.pretrained(arm.upsampler)
-        if run := runs.find_run(place, settings, data, self.begun.restart_on_change):
-            return run
-        model = NetSet.MultiTaskNet(copy.deepcopy(self.upsamplers[arm.upsampler]), self.adapted(arm.upsampler, seed))
-        model.to(self.device).sr.requires_grad_(arm.trains_sr)
-        teacher = copy.deepcopy(self.classifier).eval().requires_grad_(False)
-        extra = arm.extra and functools.partial(arm.extra, teacher=teacher, settings=settings)
-        loss = functools.partial(joint_loss, settings=settings, lambda_sr=weight, extra=extra)
-        return training.fit(model, loss, self.batches, place, settings, data, self.validate, "accuracy", "max",
-                            self.begun.restart_on_change)  # fmt: skip
+        arm, base = ARMS["joint" if lambda_sr is not None else name], self.loss
 
-    def train(self) -> None:
+        def network():
+            sr = copy.deepcopy(self.prepare().upsamplers[arm.upsampler])
+            model = NetSet.MultiTaskNet(sr, copy.deepcopy(self.classifier))
+            model.sr.requires_grad_(arm.trains_sr)
+            return model
+
+        def settings():
+            weight = next(w for w in (lambda_sr, arm.lambda_sr, self.prepare().settings.lambda_sr) if w is not None)
+            return self.settings.trained(lambda_sr=weight, seed=seed)
+
+        @functools.cache
+        def teacher(profile):
+            return copy.deepcopy(self.classifier).eval().requires_grad_(False)
+
+        def extra(model, batch, sr_img, logits):
+            return arm.extra(model, batch, sr_img, logits, teacher=teacher(self.profile), settings=self.settings)
+
+        def loss(model, batch):
+            return base(model, batch, settings(), settings()["lambda_sr"], extra if arm.extra else None)
+
+        return training.fit(
+            self.task, network, loss, self.batches, self.validate, self.train_set, self.degradation,
+            f"seed{seed}/" + (f"lambda_{lambda_sr:g}" if lambda_sr is not None else name), report=self.report,
+            start=lambda model: model.classifier.load_state_dict(self.adapted(arm.upsampler, seed).state_dict()),
+            settings=settings, pretrained=lambda: self.pretrained(arm.upsampler) | self.adapted_from(arm, seed))
+
+    def adapted_from(self, arm: Arm, seed: int) -> dict:
+        """How an arm's classifier was adapted before fine-tuning."""
+        s = self.prepare().settings
+        return {"adaptation": runs.hash_of(self.adapt_settings(seed, s.adapt_epochs))} if s.adapt_epochs else {}
+
+    def train(self) -> "Ladder":
         """Every run that the settings ask for: arms and seeds, other weights, shorter adaptations."""
-        s = self.settings
-        if unknown := sorted(set(s.arms) - set(ARMS)):
+        if unknown := sorted(set(self.settings.arms) - set(ARMS)):
             raise ValueError(f"there is no arm {', '.join(unknown)}; there are {', '.join(ARMS)}.")
-        self.runs = {(name, seed): self.fine_tune(name, seed) for seed in s.seeds for name in s.arms}
-        self.sweep = {value: self.fine_tune("joint", s.seeds[0], value) for value in s.sweep}
-        for seed in s.seeds:
-            for upsampler in ("bicubic", "srnet"):
-                for epochs in s.adapt_lengths:
-                    self.adapt(upsampler, seed, epochs)
 
-    # --- tests
+        def train():
+            s = self.prepare().settings
+            self.runs = {(name, seed): self.fine_tune(name, seed) for seed in s.seeds for name in s.arms}
+            self.sweep = {value: self.fine_tune("joint", s.seeds[0], value) for value in s.sweep}
+            for seed in s.seeds if s.adapt_epochs else ():
+                for upsampler in ("bicubic", "srnet"):
+                    for epochs in s.adapt_lengths:
+                        self.adapt(upsampler, seed, epochs)
+
+        runs.together(self.task, train)
+        return self
 
     def network(self, rung: str, seed: int = 0) -> NetSet.MultiTaskNet:
-        """Upsampler and classifier of a rung, trained."""
+        """Upsampler and classifier of a rung, trained, in evaluation mode."""
         upsampler = FIXED.get(rung) or ARMS[rung].upsampler
         model = NetSet.MultiTaskNet(copy.deepcopy(self.upsamplers[upsampler]), copy.deepcopy(self.classifier))
         return (model if rung in FIXED else self.runs[rung, seed].load(model)).to(self.device).eval()
 
     def seeds(self, rung: str) -> list[int]:
-        """The random seeds that a rung was trained with; what is not trained counts as seed 0."""
-        return [0] if rung in FIXED else [seed for seed in self.settings.seeds if (rung, seed) in self.runs]
+        """The random seeds that a rung was trained with; what is not trained counts as the first one."""
+        first, *_ = self.settings.seeds
+        return [first] if rung in FIXED else [seed for seed in self.settings.seeds if (rung, seed) in self.runs]
 
-    def _weights_of(self, rung: str, seed: int):
-        return self.weights if rung in FIXED else self.runs[rung, seed].info["weights"]
+    def rungs(self) -> list[str]:
+        return [rung for rung in ("degraded", "cascade", *ARMS, "clean") if rung in FIXED or self.seeds(rung)]
+
+
+class Scores:
+    """What the rungs of a trained ladder do on the test images: tests, read once and kept, and their tables."""
+
+    def __init__(self, ladder: Ladder):
+        self.ladder, self.settings, self.test_set = ladder, ladder.settings, ladder.test_set
+        self.folder, self.rungs, self.first = ladder.folder, ladder.rungs(), ladder.settings.seeds[0]
+
+    def _kept(self, rung: str, seed: int, name: str, compute: Callable, **depends_on) -> Mapping[str, Tensor]:
+        """An answer of a rung, under the identity of all that it depends on: computed once, kept beside the run."""
+        trained = None if rung in FIXED else self.ladder.runs[rung, seed]
+        upsampler = FIXED.get(rung) or ARMS[rung].upsampler
+        network = NetSet.MultiTaskNet(self.ladder.upsamplers[upsampler], self.ladder.classifier)
+        data = {"name": self.test_set.name, "fingerprint": self.test_set.fingerprint}
+        weights = trained.info["weights"] if trained else self.ladder.weights
+        key = identity({"num": len(self.ladder.test_lr)}, data, self.ladder.degradation, network=network,
+                       weights=weights, **depends_on)  # fmt: skip
+        place = trained.folder if trained else self.folder / f"seed{seed}" / rung
+        return self.ladder.task.cached(place / f"{name}.pth", compute, key)
 
     @functools.cache
-    def test(self, rung: str, seed: int = 0) -> Mapping[str, Tensor]:
-        """On every test image: prediction, probability, and PSNR and SSIM of what the classifier sees.
-
-        Computed once, then kept beside the run under the fingerprints of its weights and of the test set.
-        """
+    def test(self, rung: str, seed: int | None = None) -> Mapping[str, Tensor]:
+        """On every test image: prediction, probability, and PSNR and SSIM of what the classifier sees."""
+        seed, ladder = self.first if seed is None else seed, self.ladder
 
         def compute():
-            model = self.network(rung, seed)
-            sr_img, logits = training.predict(model, self.test_hr if rung == "clean" else self.test_lr)
+            images = ladder.test_hr if rung == "clean" else ladder.test_lr
+            sr_img, logits = training.predict(ladder.network(rung, seed), images)
             probability, prediction = logits.softmax(1).max(1)
-            scores = {"psnr_db": metrics.psnr(sr_img, self.test_hr), "ssim": metrics.ssim(sr_img, self.test_hr)}
+            scores = {"psnr_db": metrics.psnr(sr_img, ladder.test_hr), "ssim": metrics.ssim(sr_img, ladder.test_hr)}
             return {"prediction": prediction.to(torch.uint8), "probability": probability, **scores}
 
-        key = [self._weights_of(rung, seed), self.test_set.fingerprint, len(self.test_lr)]
-        return runs.cached(self.folder / f"seed{seed}" / rung / "test.pth", compute, key)
+        return self._kept(rung, seed, "test", compute, psnr=metrics.psnr, ssim=metrics.ssim)
 
     @functools.cache
-    def unseen(self, rung: str, seed: int = 0) -> Tensor:
+    def unseen(self, rung: str, seed: int | None = None) -> Tensor:
         """(degradations, images) bool: which test images a rung classifies correctly under each degradation."""
+        seed = self.first if seed is None else seed
         degradations, num = datasets.degradations(), self.settings.num_unseen
 
         def compute():
-            model, correct = self.network(rung, seed), []
+            model, correct = self.ladder.network(rung, seed), []
             for degrade in degradations.values():
                 logits = training.predict(model, degrade(self.test_set.images[:num]))[1]
                 correct.append(logits.argmax(1) == self.test_set.labels[:num])
             return {"correct": torch.stack(correct)}
 
-        key = [self._weights_of(rung, seed), self.test_set.fingerprint, num, list(degradations)]
-        return runs.cached(self.folder / f"seed{seed}" / rung / "unseen.pth", compute, key)["correct"]
+        tried = {name: described(degradation) for name, degradation in degradations.items()}
+        return self._kept(rung, seed, "unseen", compute, num_unseen=num, tried=tried)["correct"]
 
     def correct(self, rung: str, seeds: list[int] | None = None) -> Tensor:
         """(seeds, images) bool: which test images a rung classifies correctly."""
-        predictions = [self.test(rung, seed)["prediction"] for seed in seeds or self.seeds(rung)]
-        return torch.stack(predictions) == self.test_labels
+        predictions = [self.test(rung, seed)["prediction"] for seed in seeds or self.ladder.seeds(rung)]
+        return torch.stack(predictions) == self.ladder.test_labels
 
     def paired(self, above: str, below: str, read: Callable[[str, int], Tensor]) -> tuple[Tensor, Tensor]:
         """`read(rung, seed)` of two rungs, stacked over the seeds that both were trained with."""
         trained = [rung for rung in (above, below) if rung not in FIXED]
-        shared = [seed for seed in self.settings.seeds if all(seed in self.seeds(rung) for rung in trained)]
-        shared = shared if trained else [0]
-        return tuple(torch.stack([read(rung, 0 if rung in FIXED else seed) for seed in shared])
+        shared = [seed for seed in self.settings.seeds if all(seed in self.ladder.seeds(rung) for rung in trained)]
+        shared = shared if trained else [self.first]
+        return tuple(torch.stack([read(rung, self.first if rung in FIXED else seed) for seed in shared])
                      for rung in (above, below))  # fmt: skip
 
     @functools.cache
@@ -326,23 +383,16 @@ class Ladder:
         each = 100 * (a.double().mean((1, 2)) - b.double().mean((1, 2)))
         return metrics.compare(a.flatten(0, 1), b.flatten(0, 1)) | {"by_seed": each.tolist()}
 
-    # --- tables
-
-    def rungs(self) -> list[str]:
-        return [rung for rung in RUNGS if rung in FIXED or self.seeds(rung)]
-
     @functools.cache
     def table(self) -> pd.DataFrame:
         """A row a rung: accuracy (mean over seeds, lowest, highest, 95 % interval over test images), what the
         classifier sees, its PSNR and SSIM (RGB), parameters, GFLOP of classifying one image.
         """
-        rows = {}
-        for rung in self.rungs():
-            seeds, correct = self.seeds(rung), self.correct(rung)
+        ladder, rows = self.ladder, {}
+        for rung in self.rungs:
+            seeds, correct = ladder.seeds(rung), self.correct(rung)
             upsampler = FIXED.get(rung) or ARMS[rung].upsampler
-            model = NetSet.MultiTaskNet(self.upsamplers[upsampler], self.classifier)
-            with FlopCounterMode(display=False) as counter:  # two operations for each multiply-add
-                model((self.test_hr if rung == "clean" else self.test_lr)[:1].to(self.device))
+            model = NetSet.MultiTaskNet(ladder.upsamplers[upsampler], ladder.classifier).eval()
             _, low, high = metrics.paired_bootstrap(correct, torch.zeros_like(correct))
             each = correct.float().mean(1)
             seen = {name: sum(self.test(rung, seed)[name].mean().item() for seed in seeds) / len(seeds)
@@ -352,178 +402,74 @@ class Ladder:
                 "accuracy": each.mean().item(), "seeds": len(seeds), "lowest": each.min().item(),
                 "highest": each.max().item(), "low": low, "high": high, **seen,
                 "parameters": NetSet.count_parameters(model),
-                "gflop": counter.get_total_flops() / 1e9,
+                "gflop": gflop(model, (ladder.test_hr if rung == "clean" else ladder.test_lr)[:1].to(ladder.device)),
             }  # fmt: skip
         return pd.DataFrame(rows).T.infer_objects().replace(float("inf"), float("nan")).rename_axis("rung")
 
-    def weights_table(self) -> pd.DataFrame:
-        """Accuracy and PSNR on validation images at each weight of the pixel loss, and of frozen; the first seed."""
-        first, lambda_sr = self.settings.seeds[0], self.settings.lambda_sr
-        found = {0.0: self.runs["task_only", first], lambda_sr: self.runs["joint", first]} | self.sweep
-        named = {f"λ = {weight:g}": found[weight] for weight in sorted(found)} | {"frozen": self.runs["frozen", first]}
-        table = pd.DataFrame({name: run.info["validation"] for name, run in named.items()}).T
-        error = 1.96 * (table.accuracy_valid * (1 - table.accuracy_valid) / len(self.valid_lr)) ** 0.5
-        return pd.DataFrame({"accuracy": table.accuracy_valid, "± 95 %": error, "psnr_db": table.psnr_db_valid})
-
     def comparisons(self) -> pd.DataFrame:
         """A row a difference of `COMPARISONS`, in points, with its 95 % interval and its value seed by seed."""
-        there = self.rungs()
         rows = {
             f"{below} → {above}": {"what it is": what, **self.compare(above, below)}
-            for below, above, what in COMPARISONS if below in there and above in there
+            for below, above, what in COMPARISONS if below in self.rungs and above in self.rungs
         }  # fmt: skip
         return pd.DataFrame(rows).T.infer_objects().rename_axis("comparison")
 
-    def gaps(self) -> dict[int, list[float]]:
-        """Frozen less control on validation images, in points, by epochs of adaptation: a value for each seed."""
-        def best(upsampler, seed, epochs):
-            return self.adapt(upsampler, seed, epochs).info["validation"]["accuracy_valid"]
-
-        lengths = sorted({*self.settings.adapt_lengths, self.settings.adapt_epochs} - {0})
-        return {epochs: [100 * (best("srnet", seed, epochs) - best("bicubic", seed, epochs))
-                         for seed in self.settings.seeds] for epochs in lengths}  # fmt: skip
-
     def unseen_table(self) -> pd.DataFrame:
         """Accuracy by rung and degradation, mean over the seeds."""
-        rows = {rung: torch.stack([self.unseen(rung, seed) for seed in self.seeds(rung)]).float().mean((0, 2)).tolist()
-                for rung in self.rungs() if rung in UNSEEN}  # fmt: skip
+        rows = {rung: torch.stack([self.unseen(rung, seed) for seed in self.ladder.seeds(rung)]).float().mean((0, 2))
+                .tolist() for rung in self.rungs if rung in UNSEEN}  # fmt: skip
         return pd.DataFrame(rows, index=list(datasets.degradations())).T
 
     def unseen_comparisons(self) -> pd.DataFrame:
         """What super-resolution, and its layers alone, are worth on unseen degradations: as `comparisons`."""
         pairs = [("degraded", "cascade"), ("control", "frozen"), ("control", "capacity")]
         rows = {f"{below} → {above}": self.compare_unseen(above, below)
-                for below, above in pairs if {below, above} <= set(self.rungs())}  # fmt: skip
+                for below, above in pairs if {below, above} <= set(self.rungs)}  # fmt: skip
         return pd.DataFrame(rows).T.infer_objects()
 
     def record(self) -> None:
         """run.json of the whole ladder: what README's tables and answers are made of."""
-        table, over = self.table(), {}
+        table, over, ladder = self.table(), {}, self.ladder
         if "control" in table.index:
             over = {rung: self.compare(rung, "control") for rung in table.index if rung != "control"}
         info = {
-            "finished": True, "settings": self.settings, "data": self.data,
-            "environment": runs.environment(self.device), "test_data": self.test_set.name,
-            "num_test": len(self.test_lr), "summary": table.round(6).reset_index().to_dict("records"),
+            "finished": True, "settings": self.settings, "data": next(iter(ladder.runs.values())).info["data"],
+            "environment": runs.environment(ladder.device), "test_data": self.test_set.name,
+            "num_test": len(ladder.test_lr), "summary": table.round(6).reset_index().to_dict("records"),
             "comparisons": self.comparisons().reset_index().to_dict("records"),
             "over_control": [{"rung": rung, **gain} for rung, gain in over.items()],
-            "sweep": {value: run.info["validation"] for value, run in self.sweep.items()},
+            "sweep": {value: run.info["validation"] for value, run in ladder.sweep.items()},
         }  # fmt: skip
         if {"control", "frozen"} <= set(table.index):
-            info |= {"gaps": self.gaps(), "num_unseen": self.settings.num_unseen,
+            info |= {"gaps": gaps(ladder), "num_unseen": self.settings.num_unseen,
                      "unseen": self.unseen_table().round(4).to_dict("index"),
                      "unseen_comparisons": self.unseen_comparisons().to_dict("index")}  # fmt: skip
-        runs.write_info(self.folder, info)
+        runs.write_info(self.folder, (runs.read_info(self.folder) or {}) | info)
 
 
-# --- figures ----------------------------------------------------------------------------------------------------
-
-WORDS = {
-    "en": {"title": "Adapting the classifier brings most; super-resolution adds one point",
-           "one": "Adaptation first", "two": "Super-resolution first", "degraded": "degraded", "adapt": "+ adaptation",
-           "sr": "+ super-resolution", "joint": "+ joint training", "clean": "clean images",
-           "headings": ("The whole way", "The arms, zoomed in"), "accuracy": "Test accuracy (%)",
-           "note": "{data}, {num:,} test images, mean of {seeds} seeds. Lines: 95 % intervals over test images; small "
-                   "dots: seeds. Dashed, right: the control.",
-           "hero": "Super-resolution adds one point to a classifier that has adapted to small images",
-           "hero note": "{data}, {num:,} test images, mean of {seeds} seeds. The images: seed {seed}.",
-           "columns": ["16×16 input", "control", "frozen", "clean"],
-           "helps": "super-resolution helps: {count} test images",
-           "harms": "super-resolution harms: {count} test images"},
-    "zh": {"one": "先适应", "two": "先超分辨率", "degraded": "退化", "adapt": "+ 适应", "sr": "+ 超分辨率",
-           "joint": "+ 联合训练", "clean": "清晰图像", "accuracy": "测试准确率（%）",
-           "hero": "分类器适应低分辨率图像之后，超分辨率再加一个百分点",
-           "hero note": "{data}，{num:,} 张测试图像，{seeds} 个随机种子的均值；图像取自种子 {seed}。",
-           "columns": ["16×16 输入", "对照组", "冻结组", "清晰图像"],
-           "helps": "超分辨率有帮助：{count} 张测试图像", "harms": "超分辨率有害：{count} 张测试图像"},
-}  # fmt: skip
+def gflop(model: nn.Module, img: Tensor) -> float:
+    """What one forward pass costs, 10^9 operations; a multiply-add counts as two."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(img)
+    return counter.get_total_flops() / 1e9
 
 
-def waterfall_paths(table: pd.DataFrame, words: Mapping) -> tuple[dict, dict]:
-    """`plots.ladder`'s paths and ceiling, from a ladder's table."""
-    percent = 100 * table.accuracy
-    first = [("degraded", "degraded"), ("adapt", "control"), ("sr", "frozen"), ("joint", "joint")]
-    second = [("degraded", "degraded"), ("sr", "cascade"), ("adapt", "frozen")]
-    paths = {
-        words[name]: [{"label": words[label], "value": percent[rung], "accent": label == "sr"} for label, rung in steps]
-        for name, steps in (("one", first), ("two", second)) if {rung for _, rung in steps} <= set(table.index)
-    }  # fmt: skip
-    return paths, {"label": words["clean"], "value": percent["clean"]}
+def gaps(ladder: Ladder) -> dict[int, list[float]]:
+    """Frozen less control on validation images, in points, by epochs of adaptation: a value for each seed."""
+    def best(upsampler, seed, epochs):
+        return ladder.adapt(upsampler, seed, epochs).info["validation"]["accuracy_valid"]
+
+    lengths = sorted({*ladder.settings.adapt_lengths, ladder.settings.adapt_epochs} - {0})
+    return {epochs: [100 * (best("srnet", seed, epochs) - best("bicubic", seed, epochs))
+                     for seed in ladder.settings.seeds] for epochs in lengths}  # fmt: skip
 
 
-def waterfall(rungs: Ladder, table: pd.DataFrame) -> Figure:
-    """The way from degraded to clean, step by step, and beside it, zoomed in, the fine-tuned arms."""
-    words = WORDS["en"]
-    paths, ceiling = waterfall_paths(table, words)
-    arms = [
-        {"label": plots.name_of(rung).lower(), "value": 100 * row.accuracy,
-         "low": 100 * row.low, "high": 100 * row.high,
-         "accent": rung == "frozen", "seeds": (100 * rungs.correct(rung).float().mean(1)).tolist()}
-        for rung, row in table.iterrows() if rung in ARMS
-    ]  # fmt: skip
-    note = words["note"].format(data=rungs.test_set.name, num=len(rungs.test_lr), seeds=len(rungs.settings.seeds))
-    return plots.ladder(paths, ceiling, arms, words["headings"], words["accuracy"], words["title"], note)
-
-
-def disagreements(rungs: Ladder, above: str, below: str, num: int) -> Tensor:
-    """Indices of `num` test images on which two rungs disagree: first those that `above` alone classifies correctly,
-    then those that `below` alone does, in the share in which they occur; of each, the ones with the surest predictions.
-    Where too few are found, further images follow.
-    """
-    right, wrong = (rungs.correct(rung, [0])[0] for rung in (above, below))
-    sure = rungs.test(above, 0)["probability"] + rungs.test(below, 0)["probability"]
-    parts = [(right & ~wrong).nonzero()[:, 0], (wrong & ~right).nonzero()[:, 0]]
-    share = round(num * len(parts[0]) / max(1, len(parts[0]) + len(parts[1])))
-    share = min(max(share, 1), num - 1)
-    chosen = torch.cat([part[sure[part].argsort(descending=True)[:count]]
-                        for part, count in zip(parts, (share, num - share), strict=True)])  # fmt: skip
-    rank = (sure + 3 * (right != wrong)).index_fill(0, chosen, -1)
-    return torch.cat([chosen, rank.argsort(descending=True)[: num - len(chosen)]])
-
-
-def predictions(rungs: Ladder, rung: str, index: Tensor) -> tuple[Tensor, list[str]]:
-    """What the classifier of a rung sees of some test images, and its predictions as captions with ✓ or ✗."""
-    images = (rungs.test_hr if rung == "clean" else rungs.test_lr)[index]
-    sr_img, logits = training.predict(rungs.network(rung), images)
-    return sr_img, plots.marked(logits.argmax(1), rungs.test_labels[index], rungs.classes)
-
-
-def stages_panel(rungs: Ladder, stages: list[str], index: Tensor) -> Figure:
-    """Some test images as each rung's classifier sees them, with its predictions."""
-    columns, titles = {"16×16": rungs.test_lr[index]}, {}
-    for stage in stages:
-        columns[stage], titles[stage] = predictions(rungs, stage, index)
-    return plots.panel(columns, titles, [rungs.classes[k] for k in rungs.test_labels[index]])
-
-
-def hero(rungs: Ladder, table: pd.DataFrame, language: str = "en", font: str | None = None) -> Figure:
-    """README's figure: an image that super-resolution helps, one that it harms, and the waterfall."""
-    words, strips = WORDS[language], []
-    frozen, control, clean = (rungs.correct(rung, [0])[0] for rung in ("frozen", "control", "clean"))
-    for label, ahead, behind in (("helps", frozen, control), ("harms", control, frozen)):
-        there = (ahead & ~behind).nonzero()[:, 0]
-        there = there if len(there) else torch.arange(len(clean))  # a short run's arms may all agree
-        sure = sum(rungs.test(rung)["probability"] for rung in ("frozen", "control")) * clean
-        index = (sure + 3 * (ahead & ~behind)).argmax()[None]
-        seen = {rung: predictions(rungs, rung, index) for rung in ("control", "frozen", "clean")}
-        strips.append({
-            "label": words[label].format(count=f"{(ahead & ~behind).sum():,}"),
-            "images": [rungs.test_lr[index][0], *(img[0] for img, _ in seen.values())],
-            "captions": ["", *(captions[0] for _, captions in seen.values())],
-        })  # fmt: skip
-    note = words["hero note"].format(data=rungs.test_set.name, num=len(rungs.test_lr), seed=rungs.settings.seeds[0],
-                                     seeds=len(rungs.settings.seeds))  # fmt: skip
-    return plots.hero(strips, words["columns"], *waterfall_paths(table, words), words["accuracy"], words["hero"], note,
-                      font)  # fmt: skip
-
-
-def save_heroes(rungs: Ladder, table: pd.DataFrame) -> None:
-    """hero.png, and hero_zh.png where a Chinese font is installed; only where every rung of them is there."""
-    if not {"control", "frozen", "joint"} <= set(table.index):
-        return
-    plots.show(hero(rungs, table), "hero", rungs.folder, quiet=True)
-    known = {font.name for font in font_manager.fontManager.ttflist}
-    fonts = ("Noto Sans CJK SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Micro Hei")
-    if font := next((name for name in fonts if name in known), None):
-        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # some of them have no bold weight
-        plots.show(hero(rungs, table, "zh", font), "hero_zh", rungs.folder, quiet=True)
+def weights_table(ladder: Ladder) -> pd.DataFrame:
+    """Accuracy and PSNR on validation images at each weight of the pixel loss, and of frozen; the first seed."""
+    first, lambda_sr = ladder.settings.seeds[0], ladder.settings.lambda_sr
+    found = {lambda_sr: ladder.runs.get(("joint", first)), 0.0: ladder.runs.get(("task_only", first))} | ladder.sweep
+    named = {f"λ = {weight:g}": found[weight] for weight in sorted(found) if found[weight]}
+    if frozen := ladder.runs.get(("frozen", first)):
+        named["frozen"] = frozen
+    table = pd.DataFrame({name: run.info["validation"] for name, run in named.items()}).T
+    return pd.DataFrame({"accuracy": table.accuracy_valid, "psnr_db": table.psnr_db_valid})

@@ -1,17 +1,24 @@
-"""One command for everything:  python3 run.py [--no-venv] [COMMAND]
+"""One command for everything:  python3 run.py [--no-venv] [--offline] [COMMAND]
 
   quick [NOTEBOOK ...]   the default: run the three notebooks in minutes, on the data that is there
-  studies                the same for the neighbouring studies: SRGAN, ResShuffle, joint restoration, colorization
-  train NOTEBOOK [--arm NAME] [--seed N] [--profile P] [NAME=VALUE ...]
-                         train a notebook's runs that results/ lacks, or one of them; NAME=VALUE sets its parameters
+  studies                the same for the neighboring studies: SRGAN, ResShuffle, joint restoration, colorization
+  train NOTEBOOK [--arm NAME] [--seed N] [--profile P] [--sweep NAME=A,B,C] [NAME=VALUE ...]
+                         train a notebook's runs that are missing, or one of them; NAME=VALUE sets a parameter of the
+                         notebook or a setting; --sweep trains one run for each value, then lists them
+  list [TASK]            every finished run: what differs from its profile, scores, epochs, time
   study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
+  accept [NOTEBOOK ...]  after code of the study was rewritten to the same effect (the tests hold its numbers):
+                         take the runs in results/ as those of the code as it stands
+  upscale IMAGE ...      images of your own through a trained network (--model NAME, --out PLACE), or --test-sets
+  data [NAME]            what data are here; NAME fetches a set
   test [PYTEST OPTION]   every check: ruff, then pytest; with --long first the faults of tests/faults.py in full
-  bench [PART ...]       speed, beside the alternatives in one run: results/bench.json (six minutes)
+  bench [PART ...]       speed, beside the alternatives in one run: results/bench.json (minutes)
   table                  write the figures of results/ into README.md, README.zh.md and docs/
   setup                  only make the environment, with what the checks need
 
 The first run makes .venv beside this file and installs requirements.txt into it; later runs find it there.
 --no-venv (or NO_VENV=1 in the environment) uses the Python that runs this file, as it is.
+--offline fetches no data.
 """
 
 from __future__ import annotations
@@ -37,7 +44,7 @@ MAIN = ("task1", "task2", "multi")
 BUILDS_ON = {  # tasks whose runs a notebook uses
     "multi_learning.ipynb": ("task1", "task2"), "study_colorization.ipynb": ("task2",),
 }
-QUICK = ROOT / "results" / "quick"
+LAB = ROOT / "results" / "lab"
 
 
 def make_environment(dev: bool) -> None:
@@ -121,8 +128,10 @@ def run_notebooks(names: list[str], folder: Path | None, parameters: dict | None
 
 
 def quick(args: list[str]) -> int:
-    run_notebooks(args or [NOTEBOOKS[task] for task in MAIN], QUICK / "notebooks", {"profile": "quick"})
-    print(f"\n{summarise(QUICK)}\n\nexecuted notebooks: {QUICK / 'notebooks'}\nfigures, weights: {QUICK}")
+    names = args or [NOTEBOOKS[task] for task in MAIN]
+    run_notebooks(names, LAB / "notebooks", {"profile": "quick"})
+    tasks = [task for task, name in NOTEBOOKS.items() if name in [find_notebook(each).name for each in names]]
+    print(f"\n{summarize(tasks)}\n\nexecuted notebooks: {LAB / 'notebooks'}\nfigures, weights: {LAB}")
     return 0
 
 
@@ -133,40 +142,80 @@ def studies(args: list[str]) -> int:
 def train(args: list[str]) -> int:
     """A notebook's cells up to its training, as plain Python: needs no Jupyter and works under torchrun."""
     from tools.notebooks import NotebookError, run_cells
-    from tools.settings import TABLES
+    from tools.settings import PROFILES, TABLES
 
-    parser = argparse.ArgumentParser(prog="run.py train", description="Train a notebook's runs that results/ lacks.")
+    parser = argparse.ArgumentParser(prog="run.py train", description="Train a notebook's runs that are missing.")
     parser.add_argument("notebook")
     parser.add_argument("--arm", help="this arm alone")
     parser.add_argument("--seed", type=int, help="this random seed alone")
-    parser.add_argument("--profile", default="study", help="quick, study (the default) or reference")
-    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="parameters of the notebook")
+    parser.add_argument("--profile", default="study", choices=("auto", *PROFILES))
+    parser.add_argument("--sweep", metavar="NAME=A,B,C", help="one run for each value of a setting")
+    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="parameters of the notebook, or settings")
     options = parser.parse_intermixed_args(args)
     path = find_notebook(options.notebook)
-    table = TABLES.get(next((task for task, name in NOTEBOOKS.items() if name == path.name), ""), {})
-    changes = {}
-    for name, value in (("arms", options.arm), ("seeds", options.seed)):
-        if value is not None and name not in table:
-            parser.error(f"{path.name} has no {name} to choose from.")
-        if value is not None:
-            further = {"sweep": [], "adapt_lengths": []}
-            changes |= {name: [value]} | {other: none for other, none in further.items() if other in table}
-    if not all("=" in pair for pair in options.parameters):
+    task = next((task for task, name in NOTEBOOKS.items() if name == path.name), "")
+    table, changes, parameters = TABLES.get(task, {}), {}, {"profile": options.profile}
+    if not all("=" in pair for pair in [*options.parameters, options.sweep or "="]):
         parser.error("parameters are NAME=VALUE pairs.")
-    parameters = {"profile": options.profile}
     for name, _, text in (pair.partition("=") for pair in options.parameters):
-        parameters[name] = text
-        with contextlib.suppress(ValueError, SyntaxError):  # a plain word stays text
-            parameters[name] = ast.literal_eval(text)
-    if changes:
-        parameters["changes"] = parameters.get("changes", {}) | changes
+        place = changes if name in table else parameters
+        place[name] = str(Path(text).expanduser().absolute()) if name.endswith("_root") else value_of(text)
+    if not isinstance(parameters.get("changes", {}), dict):
+        parser.error(f"changes must be a dict of settings, found {parameters['changes']!r}.")
+    chosen = {"arms": options.arm and [options.arm], "seeds": None if options.seed is None else [options.seed]}
+    if options.seed is not None and "seeds" not in table and "seed" in table:
+        chosen = chosen | {"seeds": None, "seed": options.seed}
+    for name, value in chosen.items():
+        if value and name not in table:
+            parser.error(f"{path.name} has no {name} to choose from.")
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if "arms" in chosen or "seeds" in chosen:
+        chosen |= {name: [] for name in ("sweep", "adapt_lengths") if name in table}
+    changes = parameters.pop("changes", {}) | changes | chosen
+    name, _, texts = (options.sweep or "").partition("=")
     silent = os.environ.get("RANK", "0") != "0"  # of torchrun's processes the first alone prints
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing if silent else sys.stdout):
         try:
-            run_cells(path, parameters, until="training")
-        except NotebookError as error:
+            for value in map(value_of, texts.split(",")) if options.sweep else [None]:
+                both = changes | ({name: value} if options.sweep else {})
+                run_cells(path, parameters | ({"changes": both} if both else {}), until="training")
+        except (NotebookError, ValueError, OSError) as error:
             sys.exit(f"run.py: {error}")
+    return list_runs([task]) if options.sweep else 0
+
+
+def value_of(text: str):
+    """A number, list or dict as Python writes it; a plain word stays text."""
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(text)
+    return text
+
+
+def list_runs(args: list[str]) -> int:
+    from tools import runs
+
+    print(runs.table(args[0] if args else None, ROOT / "results").to_string())
     return 0
+
+
+def accept(args: list[str]) -> int:
+    from tools.runs import ACCEPT
+
+    os.environ[ACCEPT] = "1"
+    run_notebooks(args or list(NOTEBOOKS.values()), None, None)
+    return 0
+
+
+def upscale(args: list[str]) -> int:
+    from tools.upscale import main as upscale_images
+
+    return upscale_images(args)
+
+
+def data(args: list[str]) -> int:
+    from datasets import main as show_data
+
+    return show_data(args)
 
 
 def study(args: list[str]) -> int:
@@ -178,7 +227,7 @@ def study(args: list[str]) -> int:
         return usage(f"study takes {', '.join(tasks)}; found {', '.join(other)}")
     needed = {part for name in names for task in (tasks[name], *BUILDS_ON.get(name, ())) for part in NEEDS[task]}
     if absent := sorted(part for part in needed if not is_there(part, ROOT / "DS")):
-        sys.exit(f"run.py: study needs {' and '.join(absent)} in DS/: see `python datasets.py`.")
+        sys.exit(f"run.py: study needs {' and '.join(absent)} in DS/: see `python3 run.py data`.")
     for name in names:
         print(f"{name}: training what results/ lacks", flush=True)
         if code := train([name]):
@@ -203,7 +252,7 @@ def test(args: list[str]) -> int:
 
 
 def table(args: list[str]) -> int:
-    from tools.results_tables import main as write_tables
+    from tools.tables import main as write_tables
 
     return write_tables()
 
@@ -213,21 +262,22 @@ def setup(args: list[str]) -> int:
     return 0
 
 
-def summarise(folder: Path) -> str:
-    """The "summary" of each run.json one folder below, {label: value} or a list of rows, under the name of its data."""
+def summarize(tasks: list[str]) -> str:
+    """The "summary" of each task's newest run, {label: value} or a list of rows, under the name of its data."""
     import pandas as pd
 
     parts = []
-    for path in sorted(folder.glob("*/run.json")):
-        run = read_json(path)
-        if not (rows := run.get("summary")):
+    for task in tasks:
+        found = sorted((LAB / task).glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        run = next((run for run in map(read_json, found) if run.get("summary")), None)
+        if run is None:
             continue
-        tested_on = run.get("test_data", run["data"]["name"])
+        rows, tested_on = run["summary"], run.get("test_data", run["data"]["name"])
         tested_on = ", ".join(tested_on) if isinstance(tested_on, list) else tested_on
         table = pd.DataFrame(rows) if isinstance(rows, list) else pd.Series(rows).to_frame("").T
         values = table.to_string(index=False, na_rep="-", float_format=lambda x: f"{x:.{4 if abs(x) < 1 else 2}f}")
-        parts.append(f"{path.parent.name}, on {tested_on} (trained on {run['data']['name']})\n{values}\n")
-    return "\n".join(parts) or f"no summary in {folder}"
+        parts.append(f"{task}, on {tested_on} (trained on {run['data']['name']})\n{values}\n")
+    return "\n".join(parts) or f"no summary in {LAB}"
 
 
 def usage(problem: str) -> int:
@@ -235,12 +285,15 @@ def usage(problem: str) -> int:
     return 2
 
 
-COMMANDS = {command.__name__: command for command in (quick, studies, train, study, test, bench, table, setup)}
+COMMANDS = {command.__name__: command for command in (quick, studies, train, study, accept, upscale, data, test, bench,
+                                                      table, setup)} | {"list": list_runs}  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
     no_venv = "--no-venv" in argv or bool(os.environ.get("NO_VENV"))
-    name, *args = [arg for arg in argv if arg != "--no-venv"] or ["quick"]
+    if "--offline" in argv:
+        os.environ["OFFLINE"] = "1"
+    name, *args = [arg for arg in argv if arg not in ("--no-venv", "--offline")] or ["quick"]
     if {"-h", "--help"} & {name, *args}:
         print(__doc__)
         return 0

@@ -1,120 +1,133 @@
 """One training loop for every task.
 
-A task is a function `loss(model, batch) -> (total, {"name": value})`; `fit` knows no task. `fit` called again on an
-unfinished folder goes on after the last whole epoch, on a CPU to the very weights that an uninterrupted run gives; on a
-finished one it returns at once, or goes on where more epochs are asked for and the schedule allows it. Under torchrun
-every process draws the same batch and takes its share.
+A task is a function `loss(model, batch) -> (total, {"name": value})`; `fit` knows no task. What a run is, is its
+identity (tools/identity.py): with the same code, settings and data `fit` reads the finished run, or resumes after
+the last whole epoch, on a CPU to the very weights that an uninterrupted run gives; with others it trains another
+run. Under torchrun every process draws the same batch and takes its share.
 """
 import contextlib
+import datetime
 import hashlib
 import inspect
+import itertools
 import math
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 
 import pandas as pd
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional as dist_functional
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-import datasets
-import NetSet
-from tools import runs
-from tools.runs import Run, process_count, process_rank
+from tools import files, runs
+from tools.files import process_count, process_rank
+from tools.identity import identity as make_identity
+from tools.identity import own_code, plain
+from tools.runs import Run, Task
 
 Batch = Mapping[str, Tensor]
 Batches = Callable[[torch.Generator], Iterable[Batch]]
 Loss = Callable[[nn.Module, Batch], tuple[Tensor, dict]]
 Validate = Callable[[nn.Module], dict[str, float]]
+Report = Callable[[int, Mapping[str, float], "_Training"], object]
 
 
 def fit(
-    model: nn.Module, loss: Loss, batches: Batches, folder: str | Path, settings: Mapping, data: Mapping,
-    validate: Validate, monitor: str = "accuracy", mode: str = "max", restart_on_change: bool = False,
-    report: Callable[[nn.Module, pd.DataFrame], None] | None = None,
-    load: bool = True,
+    task: Task, network: Callable[[], nn.Module], loss: Loss, batches: Batches, validate: Validate,
+    data: object, degradation: object = None, part: str = "", monitor: str = "accuracy", mode: str = "max",
+    report: Report | None = None, pretrained: object = None, settings: Callable[[], Mapping] | None = None,
+    start: Callable[[nn.Module], object] | None = None, needs_weights: bool = False, stream: str = "", **changes,
 ) -> Run:  # fmt: skip
-    """Train `model` in place and leave it with the weights of its best epoch; return the run.
+    """Train the network that `network()` makes; return the run, whose `network` has the weights of its best epoch.
 
+    task      what `runs.begin` returned: its settings are read here, with `changes` for this run. They are num_epochs,
+              steps_per_epoch, learning_rate, seed, those of `make_optimizers` and `make_schedule`, ema_decay (0: off;
+              else the averaged weights are validated and kept), clip_norm, mixed_precision (True: bfloat16 where the
+              device computes it; weights stay float32), save_fp16 (True: model.pth in float16), patience.
     loss      loss(model, batch) -> (total, parts): a scalar tensor, and scalars by name for the history.
     batches   batches(generator) -> one epoch of dicts of tensors, first dimension N, on the model's device. What is
               drawn must come from this CPU generator: it is seeded anew each epoch, which makes resuming exact.
-    settings  num_epochs, steps_per_epoch, learning_rate, and optionally: optimizer and its settings
-              (`make_optimizer`), schedule and its settings (`make_schedule`), ema_decay (0: off; else the averaged
-              weights are validated and kept), clip_norm, seed, mixed_precision (True: bfloat16 where the device
-              computes it; weights stay float32), save_fp16 (True: model.pth in float16), patience (stop after so many
-              epochs without a better one; None: never). All are stored in run.json and compared at the next call.
-    data      name and fingerprint of the training data, for run.json; `pretrained`: fingerprints of the weights at the
-              start.
     validate  validate(model) -> {"psnr_db": ...} on validation data, after each epoch.
+    data      the training data: anything with a name and a fingerprint. degradation: what was done to them.
+    part      the run's name within the study, "seed0/joint".
     monitor, mode  the score, and "max" or "min", by which an epoch's weights are kept.
-    restart_on_change  a folder that holds a run with other settings or data: begin again (True) or raise (False).
-    report    report(model, history): called after each epoch by the first process.
-    load      False: a finished run is returned as it is, even where its weights are not here; `Run.load` reads them.
+    report    report(step, values, run), called by the first process after each step with its losses, and after each
+              epoch with the row of the history, in which "epoch" stands. run has the network so far (`eval_model`), the
+              `folder`, and the history's `rows`.
+    pretrained  the run, or fingerprints, of the weights that `network()` starts from, or a function that returns them.
+    start     start(model): fills it with these weights, where training begins.
+    settings  settings() -> all of this run's settings, where they are not the task's.
+    needs_weights  a study's run that is kept without its weights is trained again, in the lab.
+    stream    a name that gives this run random numbers of its own.
 
     Raises FloatingPointError when the loss is not finite, or validation gives no number for `monitor`; the last good
     checkpoint stays.
     """
-    if not load and (run := runs.find_run(folder, settings, data, restart_on_change)):
-        return run
-    model.to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, settings)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, make_schedule(settings))
-    averaged = AveragedModel(model, use_buffers=True) if settings.get("ema_decay") else None
-    state = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "averaged": averaged}
-    with RunInProgress(folder, settings, data, state, validate, (monitor, mode), restart_on_change, report) as run:
-        for epoch_batches in run.epochs(batches):
-            train_epoch(distributed(model), loss, epoch_batches, optimizer, scheduler, run)
-        return run.finish(model)
+    handed = {"loss": loss, "batches": batches, "validate": validate}
+    settings = settings or (lambda: task.settings.trained(**changes))
+    with _Training(task, settings, {"network": network}, handed, data, degradation, part, (monitor, mode), report,
+                   pretrained, start, needs_weights, stream) as run:  # fmt: skip
+        if run.finished:
+            return run.finish()
+        model, schedule = run.networks["network"], make_schedule(run.settings)
+        optimizers = make_optimizers(model, run.settings)
+        schedulers = [torch.optim.lr_scheduler.LambdaLR(each, schedule) for each in optimizers]
+        for epoch_batches in run.epochs(batches, {"optimizer": optimizers, "scheduler": schedulers}):
+            train_epoch(distributed(model), loss, epoch_batches, [*optimizers, *schedulers], run)
+        return run.finish()
 
 
-def train_epoch(model: nn.Module, loss: Loss, batches: Iterable[Batch], optimizer, scheduler, run) -> None:
-    """One pass over `batches`. `run` clips, averages weights and keeps the log; "share" is 1 in a single process."""
+def train_epoch(model: nn.Module, loss: Loss, batches: Iterable[Batch], steppers: list, run) -> None:
+    """One pass over `batches`. steppers: the optimizers, then their schedules. `run` clips, averages weights and keeps
+    the log; "share" is 1 in a single process.
+    """
     for batch in batches:
         with run.mixed_precision():
             total, parts = loss(model, batch)
-        optimizer.zero_grad()
+        model.zero_grad()
         (total * batch["share"]).backward()
         run.clip(model)
-        optimizer.step()
-        scheduler.step()
+        for stepper in steppers:
+            stepper.step()
         run.log({"loss": total, **parts})
 
 
 def fit_gan(
-    generator: nn.Module, discriminator: nn.Module, content_loss: Callable[[Tensor, Tensor], tuple[Tensor, dict]],
-    batches: Batches, folder: str | Path, settings: Mapping, data: Mapping, validate: Validate,
-    monitor: str = "niqe", mode: str = "min", restart_on_change: bool = False,
+    task: Task, generator: Callable[[], nn.Module], discriminator: Callable[[], nn.Module],
+    content_loss: Callable[[Tensor, Tensor], tuple[Tensor, dict]], batches: Batches, validate: Validate,
+    data: object, degradation: object = None, part: str = "", monitor: str = "niqe", mode: str = "min",
+    report: Report | None = None, pretrained: object = None, **changes,
 ) -> Run:  # fmt: skip
-    """Train `generator` against `discriminator`; leave it with the weights of its best epoch, and return the run.
+    """Train a generator against a discriminator, as `fit` trains one network; return the generator's run.
 
     content_loss  content_loss(sr_img, hr_img) -> (total, parts): keeps the generator close to the image.
     batches       as for `fit`; each batch holds "lr_img" and "hr_img".
-    settings      as for `fit`, and adversarial_weight (1e-3 in the paper), and optionally discriminator_epochs: in the
-                  first ones the discriminator alone learns. Both networks have the same optimiser settings.
+    The settings have besides adversarial_weight (1e-3 in the paper) and discriminator_epochs: in the first ones the
+    discriminator alone learns.
 
     The history has, as means over an epoch: loss (the generator's), adversarial, the content loss's parts,
     discriminator (its loss), and real and fake: the discriminator's mean probability of "real" for either.
-    validate, monitor, the folder and what is raised: as for `fit`. Source: Ledig et al. 2017.
+    Source: Ledig et al. 2017.
     """
-    networks = {"generator": generator, "discriminator": discriminator}
-    for network in networks.values():
-        network.to(memory_format=torch.channels_last).requires_grad_(True)  # an interrupted step leaves it off
-    optimizers = {name: make_optimizer(network, settings) for name, network in networks.items()}
-    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(o, make_schedule(settings)) for name, o in optimizers.items()}
-    averaged = AveragedModel(generator, use_buffers=True) if settings.get("ema_decay") else None
-    state = {"generator": generator, "averaged": averaged, "discriminator": discriminator}
-    state |= {f"{name}_optimizer": optimizer for name, optimizer in optimizers.items()}
-    state |= {f"{name}_scheduler": scheduler for name, scheduler in schedulers.items()}
-    with RunInProgress(folder, settings, data, state, validate, (monitor, mode), restart_on_change) as run:
-        for epoch_batches in run.epochs(batches):
+    makers = {"generator": generator, "discriminator": discriminator}
+    handed = {"content_loss": content_loss, "batches": batches, "validate": validate}
+    with _Training(task, lambda: task.settings.trained(**changes), makers, handed, data, degradation, part,
+                   (monitor, mode), report, pretrained) as run:  # fmt: skip
+        if run.finished:
+            return run.finish()
+        networks, schedule = run.networks, make_schedule(run.settings)
+        optimizers = {name: make_optimizers(network, run.settings) for name, network in networks.items()}
+        each = itertools.chain(*optimizers.values())
+        schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, schedule) for optimizer in each]
+        for epoch_batches in run.epochs(batches, optimizers | {"scheduler": schedulers}):
             train_gan_epoch(networks, content_loss, epoch_batches, optimizers, schedulers, run)
-        return run.finish(generator)
+        return run.finish()
 
 
 def train_gan_epoch(networks: Mapping, content_loss, batches: Iterable[Batch], optimizers, schedulers, run) -> None:
@@ -132,10 +145,11 @@ def train_gan_epoch(networks: Mapping, content_loss, batches: Iterable[Batch], o
             real = parallel_discriminator(hr_img).float()
             fake = parallel_discriminator(sr_img.detach()).float()
         loss = F.softplus(-real).mean() + F.softplus(fake).mean()
-        optimizers["discriminator"].zero_grad()
+        discriminator.zero_grad()
         (loss * batch["share"]).backward()
         run.clip(discriminator)
-        optimizers["discriminator"].step()
+        for optimizer in optimizers["discriminator"]:
+            optimizer.step()
 
         # --- the generator learns to be taken for real, and to stay close to the image
         discriminator.requires_grad_(False)
@@ -143,70 +157,64 @@ def train_gan_epoch(networks: Mapping, content_loss, batches: Iterable[Batch], o
             content, parts = content_loss(sr_img, hr_img)
             adversarial = F.softplus(-discriminator(sr_img).float()).mean()  # -log D(G(LR))
         total = content + run.settings["adversarial_weight"] * adversarial
-        optimizers["generator"].zero_grad()
+        generator.zero_grad()
         (total * batch["share"]).backward()
         run.clip(generator)
         if run.epoch < run.settings.get("discriminator_epochs", 0):
-            optimizers["generator"].zero_grad()  # a step without gradients changes nothing
-        optimizers["generator"].step()
-
-        for scheduler in schedulers.values():
-            scheduler.step()
+            generator.zero_grad()  # a step without gradients changes nothing
+        for stepper in (*optimizers["generator"], *schedulers):
+            stepper.step()
         probabilities = {"real": real.sigmoid().mean(), "fake": fake.sigmoid().mean()}
         run.log({"loss": total, "adversarial": adversarial, **parts, "discriminator": loss} | probabilities)
 
 
-class RunInProgress:
-    """What `fit` and `fit_gan` do around their loops: lock the folder, seed, resume, log, validate, save.
+class _Training:
+    """What `fit` and `fit_gan` do around their loops: find the run, lock its folder, seed, resume, log, validate, save.
 
-    state: what a checkpoint holds, by name: anything with a state_dict, or None. Of its networks "averaged", where
-    there is one, or else the first is validated and kept.
+    Of the networks the first is validated and kept, as averaged weights where the settings say so. An epoch is finished
+    with one file, checkpoint.pth, in which weights, history and the best weights stand together.
     """
 
-    def __init__(self, folder, settings, data, state, validate, best, restart_on_change=False, report=None):
-        self.folder, self.settings, self.data = Path(folder), settings, data
-        self.state = {name: part for name, part in state.items() if part is not None}
-        self.model, self.averaged = next(iter(state.values())), state["averaged"]
-        self.eval_model = self.averaged.module if self.averaged else self.model
-        self.validate, (self.monitor, self.mode), self.report = validate, best, report
-        self.restart_on_change, self.best_value = restart_on_change, None
-        self.device = next(self.model.parameters()).device
-        self.num_epochs, self.steps_per_epoch = settings["num_epochs"], settings["steps_per_epoch"]
-        if self.num_epochs < 1 or self.steps_per_epoch < 1:
-            found = f"{self.num_epochs} and {self.steps_per_epoch}"
-            raise ValueError(f"num_epochs and steps_per_epoch must be 1 or more; got {found}.")
-        self.mixed = settings.get("mixed_precision", False) and computes_bfloat16(self.device)
-        self.identity = runs.plain({"settings": settings, "data": data})
-        self.epoch, self.rows, self.seconds_before = 0, [], 0.0
-        self.info = {"finished": False, **self.identity, "environment": runs.environment(self.device),
-                     "processes": process_count(), "precision": "bfloat16" if self.mixed else "float32"}  # fmt: skip
-        self.finished = None
+    def __init__(self, task, settings, makers, handed, data, degradation, part, best, report, pretrained,
+                 start=None, needs_weights=False, stream=""):  # fmt: skip
+        self.validate, self.report, self.start, self.stream = handed["validate"], report, start, stream
+        (self.monitor, self.mode), self.best_value, self.best_weights = best, None, None
+        self.folder = None
+        while self.folder is None:  # once more where the page has turned to the quick settings
+            self.settings = settings()
+            check_lengths(self.settings)
+            torch.manual_seed(self.settings.get("seed", 0))
+            self.networks = {name: make().to(task.device) for name, make in makers.items()}
+            roles = handed | self.networks | {"loop": (train_gan_epoch if len(makers) > 1 else train_epoch),
+                                              "optimizer": make_optimizers, "schedule": make_schedule}  # fmt: skip
+            roles |= {f"{name}()": own_code(make) for name, make in makers.items()} | {"monitor": " ".join(best)}
+            if pretrained is not None:
+                origin = pretrained() if callable(pretrained) else pretrained
+                roles["pretrained"] = getattr(origin, "identity", origin)
+            self.data = data if isinstance(data, Mapping) else getattr(data, "identity", None)
+            self.data = plain(self.data or {"name": data.name, "fingerprint": data.fingerprint})
+            self.identity = make_identity(self.settings, self.data, degradation, **roles)
+            self.folder = task.place(self.identity, part)
+        if needs_weights and (found := runs.read_run(self.folder)) and not found.has_weights:
+            self.folder = task.lab_folder / runs.hash_of(self.identity)
+        self.model = next(iter(self.networks.values()))
+        self.device = task.device
+        self.mixed = self.settings.get("mixed_precision", False) and computes_bfloat16(self.device)
+        self.epoch, self.rows, self.seconds_before, self.finished = 0, [], 0.0, runs.read_run(self.folder)
+        self.info = {"finished": False, "profile": task.profile,
+                     "changed": runs.changed_from_profile(task, self.identity),
+                     "settings": self.settings, "data": self.data, "identity": self.identity,
+                     "environment": runs.environment(self.device), "processes": process_count(),
+                     "precision": "bfloat16" if self.mixed else "float32"}  # fmt: skip
 
-    def __enter__(self) -> "RunInProgress":
-        found = runs.find_run(self.folder, self.settings, self.data, self.restart_on_change)
-        _barrier()  # nobody looks for a checkpoint before the first process has cleared an old one away
+    def __enter__(self) -> "_Training":
         with contextlib.ExitStack() as resources:  # an error on the way lets the folder go
-            self._open(found, resources)
+            if not _broadcast(bool(self.finished)):
+                resources.enter_context(files.locked(self.folder, _broadcast))
+                self.finished = runs.read_run(self.folder)  # another process may have finished it meanwhile
             self.resources = resources.pop_all()
         self.started = time.perf_counter()
         return self
-
-    def _open(self, found: Run | None, resources: contextlib.ExitStack) -> None:
-        """Lock the folder; take over what is finished there, or go on with what was begun."""
-        if process_rank() == 0 and not (found and found.has_weights):
-            resources.enter_context(runs.locked(self.folder))
-            found = runs.find_run(self.folder, self.settings, self.data)  # another process may have finished it
-        _barrier()
-        found = found if process_rank() == 0 else runs.find_run(self.folder, self.settings, self.data)
-        if found and found.has_weights:
-            self.finished = found
-            return
-        if process_rank() == 0 and not (self.folder / "model.pth").exists():  # taken away: from the beginning
-            (self.folder / "checkpoint.pth").unlink(missing_ok=True)
-        _barrier()
-        if (self.folder / "checkpoint.pth").exists():
-            self._resume()
-        runs.write_info(self.folder, self.info)
 
     def __exit__(self, *error) -> None:
         self.resources.close()
@@ -218,24 +226,35 @@ class RunInProgress:
         if self.settings.get("clip_norm"):
             nn.utils.clip_grad_norm_(model.parameters(), self.settings["clip_norm"])
 
-    def epochs(self, batches: Batches) -> Iterator[Iterator[Batch]]:
-        """The batches of every epoch that is still to be done; after each one: validate, save."""
-        if self.finished:
-            return
-        total = self.num_epochs * self.steps_per_epoch
-        self.bar = tqdm(total=total, initial=self.epoch * self.steps_per_epoch, desc=self.folder.name, unit="step",
+    def epochs(self, batches: Batches, steppers: Mapping[str, list]) -> Iterator[Iterator[Batch]]:
+        """The batches of every epoch that is still to be done; after each one: validate, save. steppers: optimizers and
+        schedules, by name, which a checkpoint holds beside the networks.
+        """
+        for network in self.networks.values():
+            network.to(memory_format=torch.channels_last)
+            synchronize_batch_norm(network)
+        if self.start and not (self.folder / "checkpoint.pth").exists():
+            self.start(self.model)
+        self.averaged = AveragedModel(self.model, use_buffers=True) if self.settings.get("ema_decay") else None
+        self.eval_model = self.averaged.module if self.averaged else self.model
+        state = {f"{name}{i}_steps": each for name, found in steppers.items() for i, each in enumerate(found)}
+        self.state = self.networks | state | ({"averaged": self.averaged} if self.averaged else {})
+        if (self.folder / "checkpoint.pth").exists():
+            self._resume()
+        runs.write_info(self.folder, self.info)
+        num_epochs, steps = self.settings["num_epochs"], self.settings["steps_per_epoch"]
+        self.bar = tqdm(total=num_epochs * steps, initial=self.epoch * steps, desc=self.folder.name, unit="step",
                         mininterval=0.5, file=sys.stdout, ncols=110, disable=process_rank() != 0)  # fmt: skip
-        while self.epoch < self.num_epochs and not self._patience_is_spent():
+        while self.epoch < num_epochs and not self._patience_is_spent():
             seed = self.settings.get("seed", 0)
-            torch.manual_seed(random_stream(seed, self.epoch, "dropout", process_rank()))
-            for part in self.state.values():
-                if isinstance(part, nn.Module):
-                    part.train()
+            torch.manual_seed(random_stream(seed, self.epoch, "dropout" + self.stream, process_rank()))
+            for network in self.networks.values():
+                set_training(network)
             self.sums, self.step = {}, 0
-            generator = torch.Generator().manual_seed(random_stream(seed, self.epoch, "batches"))
+            generator = torch.Generator().manual_seed(random_stream(seed, self.epoch, "batches" + self.stream))
             yield map(_share, batches(generator))
-            if self.step != self.steps_per_epoch:
-                raise ValueError(f"settings say {self.steps_per_epoch} steps an epoch; batches() gave {self.step}.")
+            if self.step != steps:
+                raise ValueError(f"settings say {steps} steps per epoch; batches() gave {self.step}.")
             self._end_epoch()
         self.bar.close()
 
@@ -249,33 +268,39 @@ class RunInProgress:
             decay = min(self.settings["ema_decay"], (1 + steps) / (10 + steps))
             self.averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
             self.averaged.update_parameters(self.model)
+        steps = self.settings["steps_per_epoch"]
         # reading a value makes a GPU wait, so not at every step
-        if self.step % 20 == 0 or self.step == self.steps_per_epoch:
+        if self.step % 20 == 0 or self.step == steps:
             loss = self.sums["loss"].item() / self.step
             if not math.isfinite(loss):
                 self._stop(f"The training loss is not finite in epoch {self.epoch + 1}.", self.epoch)
-            self.bar.set_postfix_str(f"epoch {self.epoch + 1}/{self.num_epochs}, loss {loss:.4f}")
+            self.bar.set_postfix_str(f"epoch {self.epoch + 1}/{self.settings['num_epochs']}, loss {loss:.4f}")
+        if self.report and process_rank() == 0:
+            self.report(self.epoch * steps + self.step, {n: float(v) for n, v in values.items()}, self)
         self.bar.update()
 
-    def finish(self, model: nn.Module) -> Run:
-        """The chosen epoch's weights in `model`, and the last lines of run.json."""
+    def finish(self) -> Run:
+        """The finished run, its network filled with the chosen epoch's weights where they are here."""
         if not self.finished:
-            _barrier()  # the first process has written its files
             history = pd.DataFrame(self.rows)
             values = history[f"{self.monitor}_valid"]
             best_row = history.loc[values.idxmax() if self.mode == "max" else values.idxmin()]
+            self._write_weights_and_history()
+            _barrier()  # the first process has written its files
             self.info |= {
                 "finished": True, "time_seconds": self.rows[-1]["time_seconds"], "best_epoch": int(best_row["epoch"]),
                 "validation": {name: float(best_row[name]) for name in history if name.endswith("_valid")},
-                "weights": runs.file_fingerprint(self.folder / "model.pth"),
-                "history": runs.text_checksum(self.folder / "history.csv"),
+                "weights": files.file_fingerprint(self.folder / "model.pth"),
+                "history": files.text_checksum(self.folder / "history.csv"),
+                "ended": datetime.datetime.now().isoformat(timespec="seconds"),
             }  # fmt: skip
             runs.write_info(self.folder, self.info)
-            if process_rank() == 0 and self.settings.get("schedule") == "one_cycle":  # else more epochs may follow
+            if process_rank() == 0:
                 (self.folder / "checkpoint.pth").unlink(missing_ok=True)
             _barrier()
-            self.finished = Run(self.folder, runs.plain(self.info), history)
-        self.finished.load(model)
+            self.finished = Run(self.folder, plain(self.info), history)
+        if self.finished.has_weights:
+            self.finished.network = self.finished.load(self.model)
         return self.finished
 
     def _stop(self, reason: str, last_epoch: int) -> None:
@@ -285,15 +310,14 @@ class RunInProgress:
         raise FloatingPointError(f"{reason} {kept} Lower learning_rate or set clip_norm.")
 
     def _end_epoch(self) -> None:
-        """Validate, keep the weights if they are the best so far, write history and checkpoint.
+        """Validate, take the weights if they are the best so far, and write it all as one checkpoint.
 
-        The first process validates, and all decide by its scores, so that they stop and go on together.
+        The first process validates, and all decide by its scores, so that they stop and continue together.
         """
         self.epoch += 1
-        rate = self.settings["learning_rate"] * make_schedule(self.settings)(self.epoch * self.steps_per_epoch)
-        for part in self.state.values():
-            if isinstance(part, nn.Module):
-                _share_buffers(part)
+        rate = self.settings["learning_rate"] * make_schedule(self.settings)(self.epoch * self.step - 1)
+        for network in (*self.networks.values(), self.eval_model):
+            _share_buffers(network)
         scores = self.validate(self.eval_model.eval()) if process_rank() == 0 else {}
         scores = _broadcast({f"{name}_valid": float(value) for name, value in scores.items()})
         losses = _mean_over_processes({name: float(value) / self.step for name, value in self.sums.items()})
@@ -306,35 +330,37 @@ class RunInProgress:
         if math.isnan(value):
             self._stop(f"Validation gave no number for {self.monitor} in epoch {self.epoch}.", self.epoch - 1)
         if best_value is None or (value > best_value if self.mode == "max" else value < best_value):
-            self.best_value, weights = value, self.eval_model.state_dict()
-            weights = _halved(weights) if self.settings.get("save_fp16") else weights
-            runs.save_tensors(self.folder / "model.pth", weights)
-        if process_rank() == 0:
-            history = pd.DataFrame(self.rows)
-            runs.write_whole(self.folder / "history.csv", lambda beside: history.to_csv(beside, index=False))
-            if self.report:
-                self.report(self.eval_model, history)
-        progress = {"epoch": self.epoch, "history": self.rows, "best_value": self.best_value, "time_seconds": seconds}
+            weights = files.on_cpu(self.eval_model.state_dict())
+            weights = _halved(weights) if self.settings.get("save_fp16") else {n: w.clone() for n, w in weights.items()}
+            self.best_value, self.best_weights = value, weights
+        progress = {"epoch": self.epoch, "history": self.rows, "best_value": self.best_value, "time_seconds": seconds,
+                    "best_weights": self.best_weights}  # fmt: skip
         parts = {name: part.state_dict() for name, part in self.state.items()}
-        runs.save_tensors(self.folder / "checkpoint.pth", progress | {"info": self.identity} | parts)
+        files.save_tensors(self.folder / "checkpoint.pth", progress | parts)
+        self._write_weights_and_history(weights=False)
+        if self.report and process_rank() == 0:
+            self.report(self.epoch * self.step, self.rows[-1], self)
+
+    def _write_weights_and_history(self, weights: bool = True) -> None:
+        """From what the last checkpoint holds: made anew where a run resumes between two of these files."""
+        if process_rank() == 0:
+            table = pd.DataFrame(self.rows)
+            files.write_whole(self.folder / "history.csv", lambda beside: table.to_csv(beside, index=False))
+            if weights:
+                files.save_tensors(self.folder / "model.pth", self.best_weights)
 
     def _resume(self) -> None:
         """Restore the state after the last whole epoch."""
-        saved = runs.read_tensors(self.folder / "checkpoint.pth")
-        begun = saved["info"]
-        other = runs._changes(begun["settings"], self.settings) and not runs.goes_on(begun["settings"], self.settings)
-        if other or begun["data"] != self.identity["data"]:
-            advice = "Set them back to go on, or delete that folder to train afresh."
-            raise ValueError(f"{self.folder} holds an unfinished run with other settings or data. {advice}")
+        saved = files.read_tensors(self.folder / "checkpoint.pth")
         for name, part in self.state.items():
             part.load_state_dict(saved[name])
         self.epoch, self.rows, self.best_value = saved["epoch"], saved["history"], saved["best_value"]
-        self.seconds_before = saved["time_seconds"]
+        self.seconds_before, self.best_weights = saved["time_seconds"], saved["best_weights"]
         stored = runs.read_info(self.folder) or {}
         for part, name in ((self.info, "precision"), (self.info["environment"], "device")):  # may differ from before
             before = (stored if name == "precision" else stored.get("environment", {})).get(name, part[name])
             part[name] = before if before.split(" → ")[-1] == part[name] else f"{before} → {part[name]}"
-        print(f"{self.folder}: going on after epoch {self.epoch}.")
+        print(f"{self.folder}: resuming after epoch {self.epoch}.")
 
     def _patience_is_spent(self) -> bool:
         """Whether the last `patience` epochs were no better than the best before them."""
@@ -346,6 +372,21 @@ class RunInProgress:
         return max(values[-patience:]) <= max(values[:-patience])
 
 
+def check_lengths(settings: Mapping) -> None:
+    found = [settings["num_epochs"], settings["steps_per_epoch"]]
+    if not all(isinstance(value, int) and value >= 1 for value in found):
+        raise ValueError(f"num_epochs and steps_per_epoch must be whole numbers of 1 or more; got {found}.")
+
+
+def set_training(model: nn.Module) -> None:
+    """Training mode, but for a part of the network that does not learn: its batch norm and dropout stay as they are."""
+    model.train()
+    for part in model.children():
+        parameters = list(part.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            part.eval()
+
+
 # --- chance, and several processes ------------------------------------------------------------------------------
 
 
@@ -355,19 +396,59 @@ def random_stream(seed: int, epoch: int, purpose: str, rank: int = 0) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+_WRAPPERS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
 def distributed(model: nn.Module) -> nn.Module:
     """The model itself, or under torchrun a wrapper, made once, that averages its gradients over the processes."""
     if process_count() == 1:
         return model
-    if not hasattr(model, "_wrapper"):
+    if model not in _WRAPPERS:
         device = next(model.parameters()).device
         # each process keeps its own buffers: sending them between two forward passes would spoil the first's gradient
         options = inspect.signature(nn.parallel.DistributedDataParallel).parameters
         option = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"  # before 2.14
         devices = [device] if device.type == "cuda" else None
-        wrapper = nn.parallel.DistributedDataParallel(model, devices, **{option: False})
-        object.__setattr__(model, "_wrapper", wrapper)  # not as a child: the model is the wrapper's
-    return model._wrapper
+        _WRAPPERS[model] = nn.parallel.DistributedDataParallel(model, devices, **{option: False})
+    return _WRAPPERS[model]
+
+
+def synchronize_batch_norm(model: nn.Module) -> None:
+    """Under torchrun batch norm takes its statistics over all processes' images, as one process would.
+
+    torch's SyncBatchNorm computes on GPUs alone; the sums of all processes are added with a gradient here.
+    """
+    for layer in model.modules() if process_count() > 1 else ():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.forward = _SharedBatchNorm(layer)
+
+
+class _SharedBatchNorm:
+    """The forward of a batch norm layer, over the images of all processes."""
+
+    def __init__(self, layer: nn.BatchNorm2d):
+        self.layer = layer
+
+    def __deepcopy__(self, memo) -> "_SharedBatchNorm":
+        return _SharedBatchNorm(memo.get(id(self.layer), self.layer))
+
+    def __call__(self, features: Tensor) -> Tensor:
+        layer = self.layer
+        if not layer.training:
+            return nn.BatchNorm2d.forward(layer, features)
+        x, axes = features.float(), (0, 2, 3)
+        count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
+        sums = dist_functional.all_reduce(torch.cat([x.sum(axes), x.square().sum(axes), count]))
+        mean, square = sums[:-1].view(2, -1) / sums[-1]
+        variance = square - mean.square()
+        with torch.no_grad():
+            count = sums[-1]
+            layer.num_batches_tracked += 1
+            layer.running_mean.lerp_(mean, layer.momentum)
+            layer.running_var.lerp_(variance * count / (count - 1), layer.momentum)
+        shape = (1, -1, 1, 1)
+        scale = (layer.weight * (variance + layer.eps).rsqrt()).view(shape)
+        return ((x - mean.view(shape)) * scale + layer.bias.view(shape)).to(features.dtype)
 
 
 def _barrier() -> None:
@@ -375,8 +456,8 @@ def _barrier() -> None:
         dist.barrier()
 
 
-def _broadcast(values: dict) -> dict:
-    """The first process's values, on all."""
+def _broadcast(values):
+    """The first process's value, on all."""
     if process_count() == 1:
         return values
     shared = [values]
@@ -420,45 +501,42 @@ def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return halved
 
 
-# --- optimiser and schedule -------------------------------------------------------------------------------------
+# --- optimizer and schedule -------------------------------------------------------------------------------------
 
 
-class Muon(torch.optim.AdamW):
-    """Muon for the groups marked "orthogonal", AdamW for the others. Source: Jordan et al. 2024, "Muon: an optimizer
-    for hidden layers in neural networks".
+class Muon(torch.optim.Optimizer):
+    """Momentum, replaced by the nearest orthogonal matrix (a convolution is read as one matrix, out x rest), so that no
+    direction moves further than another. Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural
+    networks". For inner layers alone; `make_optimizers` puts AdamW beside it for the others.
 
-    A weight's momentum is replaced by the nearest orthogonal matrix (a convolution is read as one matrix, out x rest),
-    so no direction moves further than another. Features behind ReLU are all >= 0: their common brightness is a
-    direction of much higher curvature than the others, which limits Adam's rate. torch.optim.Muon takes matrices only.
-    Weights of one shape are orthogonalised in one product. Weight decay is decoupled in both.
+    Features behind ReLU are all >= 0: their common brightness is a direction of much higher curvature than the others,
+    which limits Adam's rate. torch.optim.Muon takes matrices only. Weights of one shape are orthogonalized in one
+    product. Weight decay is decoupled.
     """
+
+    def __init__(self, params, lr: float, weight_decay: float = 0.0):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure=None):
-        groups = self.param_groups
-        for group in groups:
+        for group in self.param_groups:
             by_shape: dict[tuple, list] = {}
-            for weight in group["params"] if group["orthogonal"] else ():
+            for weight in group["params"]:
                 if weight.grad is not None:
-                    if not self.state[weight]:  # Adam looks for "step" in every state that it loads
-                        self.state[weight].update(step=torch.zeros(()), momentum=torch.zeros_like(weight))
+                    self.state[weight].setdefault("momentum", torch.zeros_like(weight))
                     by_shape.setdefault((len(weight), weight[0].numel()), []).append(weight)
             for (rows, columns), weights in by_shape.items():
                 grads, momenta = [w.grad for w in weights], [self.state[w]["momentum"] for w in weights]
                 torch._foreach_lerp_(momenta, grads, 1 - 0.95)
                 ahead = torch._foreach_lerp(grads, momenta, 0.95)
-                directions = orthogonalise(torch.stack([direction.flatten(1) for direction in ahead]))
+                directions = orthogonalize(torch.stack([direction.flatten(1) for direction in ahead]))
                 steps = [direction.view_as(w) for direction, w in zip(directions, weights, strict=True)]
                 if group["weight_decay"]:
                     torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(weights, steps, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
-        self.param_groups = [group for group in groups if not group["orthogonal"]]
-        loss = super().step(closure)
-        self.param_groups = groups
-        return loss
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
+def orthogonalize(matrix: Tensor) -> Tensor:
     """Nearly the nearest matrix with orthonormal rows or columns, (..., M, N) -> same: five Newton-Schulz steps, which
     bring all singular values to between 0.7 and 1.2. The coefficients are Jordan et al.'s.
     """
@@ -471,8 +549,8 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-def make_optimizer(model: nn.Module, settings: Mapping) -> torch.optim.Optimizer:
-    """The optimiser that the settings name, over the parameters that require gradients.
+def make_optimizers(model: nn.Module, settings: Mapping) -> list[torch.optim.Optimizer]:
+    """The optimizer that the settings name, over the parameters that require gradients.
 
     settings: learning_rate; optimizer "adam", "adamw", "sgd" (momentum, nesterov) or "muon" (adam_factor: the share of
     the rate at which its Adam part learns); weight_decay; rate_factors, {"sr": 0.1} for a part that learns more slowly.
@@ -487,19 +565,19 @@ def make_optimizer(model: nn.Module, settings: Mapping) -> torch.optim.Optimizer
     name = settings.get("optimizer", "adam")
     if name == "muon":
         # inner layers alone: what touches colours has few rows or columns to be orthogonal among
-        split = [
-            {"orthogonal": inner, "lr": group["lr"] * (1 if inner else settings["adam_factor"]),
-             "params": [p for p in group["params"] if _is_inner(p) == inner]}
-            for group in parameters for inner in (True, False)
-        ]  # fmt: skip
-        return Muon([group for group in split if group["params"]], rate, weight_decay=decay)
+        factors = {True: 1.0, False: settings.get("adam_factor", 0.1)}
+        split = {inner: [{"lr": factor * group["lr"], "params": found} for group in parameters
+                         if (found := [p for p in group["params"] if _is_inner(p) == inner])]
+                 for inner, factor in factors.items()}  # fmt: skip
+        kinds = {True: Muon, False: torch.optim.AdamW}
+        return [kinds[inner](groups, rate, weight_decay=decay) for inner, groups in split.items() if groups]
     if name == "adam":
-        return torch.optim.Adam(parameters, rate, weight_decay=decay)
+        return [torch.optim.Adam(parameters, rate, weight_decay=decay)]
     if name == "adamw":
-        return torch.optim.AdamW(parameters, rate, weight_decay=decay)
+        return [torch.optim.AdamW(parameters, rate, weight_decay=decay)]
     if name == "sgd":
         momentum, nesterov = settings.get("momentum", 0.9), settings.get("nesterov", False)
-        return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay, nesterov=nesterov)
+        return [torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay, nesterov=nesterov)]
     raise ValueError(f"optimizer is adam, adamw, muon or sgd; got {name!r}.")
 
 
@@ -564,34 +642,11 @@ def predict(
         part = part.to(device, memory_format=torch.channels_last)
         # a GPU's convolutions would otherwise round float32 to TF32's 10 bits
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed), torch.backends.cudnn.flags(
-            enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=mixed
+            enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=mixed,
+            deterministic=torch.backends.cudnn.deterministic,
         ):
             output = (call or model)(part.float() / 255 if part.dtype == torch.uint8 else part)
         outputs.append(tuple(o.float().cpu() for o in (output if isinstance(output, tuple) else (output,))))
     model.train(was_training)
     whole = tuple(torch.cat(column) for column in zip(*outputs, strict=True))
     return whole if len(whole) > 1 else whole[0]
-
-
-def perceptual_features(
-    vgg: str, vgg_layer: list, classifier_layer: list, profile: str, data_root: str | Path, results_root: str | Path
-) -> tuple[NetSet.PerceptualFeatures, str]:
-    """(features, what they are in words): of "vgg16" or "vgg19" where ImageNet weights are in `data_root`, else of the
-    project's own classifier. The quick profile always takes the latter, a fiftieth of the work.
-    """
-    weights = datasets.find_vgg(vgg, data_root) if profile != "quick" else None
-    if weights is None:
-        places = [Path(results_root) / "task2", runs.run_folder(results_root, profile, "task2"),
-                  Path(__file__).parent / "results" / "task2"]  # fmt: skip
-        run = next((run for run in map(runs.read_run, places) if run and run.has_weights), None)
-        if run is None:
-            raise FileNotFoundError(f"{places[1]} holds no trained classifier: run task2_classify.ipynb first.")
-        weights, layer, name = run.folder / "model.pth", classifier_layer, f"ClassifyNet, {run.info['data']['name']}"
-        features = NetSet.PerceptualFeatures.of_classifier(weights, run.info["settings"], *layer)
-    elif "blocks" in weights.name:
-        layer, name = vgg_layer, "VGG19, ImageNet"
-        features = NetSet.PerceptualFeatures.of_vgg_blocks(weights, *layer)
-    else:
-        layer, name = vgg_layer, f"{vgg.upper()}, ImageNet"
-        features = NetSet.PerceptualFeatures.of_vgg(weights, *layer)
-    return features, f"{name}, phi({layer[0]}, {layer[1]}), weights {runs.file_fingerprint(weights)}"

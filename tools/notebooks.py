@@ -22,7 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tools import runs
+import pandas as pd
+
+from tools import files, runs
 from tools.settings import NOTEBOOKS
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -107,7 +109,7 @@ def execute(
     _tidy(book)
     if failure and out == path:
         raise NotebookError(f"{path.name} failed: {failure}. The file is as it was.")
-    runs.write_whole(out, lambda beside: beside.write_text(nbformat.writes(book) + "\n", encoding="utf-8"))
+    files.write_whole(out, lambda beside: beside.write_text(nbformat.writes(book) + "\n", encoding="utf-8"))
     if failure:
         raise NotebookError(f"{path.name} failed: {failure}. The cells run so far are in {out}.")
     return out
@@ -143,33 +145,17 @@ def run_cells(path: str | Path, parameters: dict[str, Any] | None = None, until:
     return namespace
 
 
-def require_run(task: str, begun: Any, data: dict | None = None) -> Any:
-    """The finished run (runs.Run) of another task in this profile; where there is none, its notebook's cells up to the
-    one tagged "training" run here, now. begun: what runs.begin returned. data: a run on other data counts as none.
+def require_run(name: str, task: Any) -> Any:
+    """The finished run (runs.Run) of another notebook's task, in this task's profile: the study's, or else what the
+    notebook's cells up to the one tagged "training" find, or train, here and now. task: what runs.begin returned.
     """
-    folder = runs.run_folder(begun.results_root, begun.profile, task)
-    run = runs.read_run(folder)
-    if run is None or not run.has_weights or (data is not None and run.info["data"] != data):
-        print(f"{NOTEBOOKS[task]} has not run on this data yet, so its training cells run here, now.")
-        parameters = {"profile": begun.profile, "data_root": begun.data_root, "results_root": begun.results_root}
-        run_cells(Path(__file__).parent.parent / NOTEBOOKS[task], parameters, until="training")
-        run = runs.read_run(folder)
-    return run
-
-
-def show_answer(task: str, figure: str, results_root: str | Path = "results", alt: str = "") -> None:
-    """The study's answer and one of its figures, where results/ holds them: what a notebook opens with."""
-    from tools.plots import display_markdown, in_notebook
-    from tools.results_tables import answer
-
-    try:
-        display_markdown(f"**The study's answer.** {answer(task, results_root)}")
-    except (FileNotFoundError, KeyError):  # none yet, or one of an older version
-        return display_markdown("*No finished study is in results/ yet: its answer will stand here.*")
-    if (path := Path(results_root) / task / figure).exists() and in_notebook():
-        from IPython.display import Image, display
-
-        display(Image(filename=path, width=920, alt=alt or figure.split(".")[0]))
+    if task.profile == "study" and (run := runs.read_run(task.results_root / name)) and run.has_weights:
+        return run
+    print(f"{NOTEBOOKS[name]}: its cells up to training run here, now, unless that run is finished.")
+    changes = {key: value for key, value in task.changes.items() if key == "dataset" and name != "task1"}
+    parameters = {"profile": task.profile, "data_root": str(task.data_root.absolute()),
+                  "results_root": str(task.results_root.absolute()), "changes": changes}  # fmt: skip
+    return run_cells(Path(__file__).parent.parent / NOTEBOOKS[name], parameters, until="training")["run"]
 
 
 def show_source(*objects: Any) -> None:
@@ -189,25 +175,27 @@ def show_source(*objects: Any) -> None:
     display({"text/html": html, "text/plain": source}, raw=True)
 
 
-def report(model: Any, history: Any, folder: Path, img: Any, truth: Any, every: int, last: int) -> None:
-    """Every so many epochs and after the last, in `folder`: comparison/, loss/ and metrics/ (figures), param/ (the
-    weights), shown/ (the model's outputs for `img`) and output.log, as the document on colorization lists them.
+def snapshot(step: int, values: dict, run: Any, img: Any, truth: Any, every: int) -> None:
+    """A `report` of `training.fit`: every so many epochs and after the last, in the run's folder, comparison/, loss/ and
+    metrics/ (figures), param/ (the weights), shown/ (the network's outputs for `img`) and output.log, as the plan for
+    colorization lists them.
     """
     from datasets import to_uint8
     from tools import plots
     from training import predict
 
-    epoch, name = len(history), f"epoch{len(history):02d}"
-    if epoch % every and epoch != last:
+    epoch = values.get("epoch", 0)
+    if not epoch or (epoch % every and epoch != run.settings["num_epochs"]):
         return
-    output = predict(model, img)
-    figures = {"comparison": plots.panel({"input": img, "output": output, "truth": truth}),
-               "loss": plots.curves(history, ["loss", "mse"]), "metrics": plots.curves(history, ["psnr_db", "ssim"])}
-    for kind, fig in figures.items():
-        plots.show(fig, name, folder / kind, photo=kind == "comparison", quiet=True)
-    runs.save_tensors(folder / "param" / f"{name}.pth", model.state_dict())
-    runs.save_tensors(folder / "shown" / f"{name}.pth", to_uint8(output))
-    (folder / "output.log").write_text(history.round(5).to_string(index=False) + "\n", encoding="utf-8")
+    output, name, history = predict(run.eval_model, img), f"epoch{epoch:02d}", pd.DataFrame(run.rows)
+    images = {"input": img, "output": output, "truth": truth}
+    made = {"comparison": plots.panel(images), "loss": plots.curves(history, ["loss", "mse"]),
+            "metrics": plots.curves(history, ["psnr_db", "ssim"])}  # fmt: skip
+    for kind, fig in made.items():
+        plots.show(fig, name, run.folder / kind, photo=kind == "comparison", quiet=True)
+    files.save_tensors(run.folder / "param" / f"{name}.pth", run.eval_model.state_dict())
+    files.save_tensors(run.folder / "shown" / f"{name}.pth", to_uint8(output))
+    (run.folder / "output.log").write_text(history.round(5).to_string(index=False) + "\n", encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:

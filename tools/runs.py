@@ -1,113 +1,168 @@
 """A run is a folder: model.pth (a plain state dict of the chosen epoch, on the CPU), run.json (what was run, on what,
 and the results), history.csv (a row an epoch) and, while it is unfinished, checkpoint.pth.
 
-Files appear whole or not at all. `begin` opens a notebook: profile, settings, device, folder.
+The study's runs lie in results/TASK and are never written over. Every other run lies in results/lab/TASK/HASH, the hash
+of its `identity`: the same code, settings and data find it again, others train in a folder of their own.
 """
-import contextlib
-import hashlib
-import io
 import json
 import os
-import pickle
 import platform
 import sys
-import zipfile
-import zlib
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import torch
 import torch.distributed as dist
-from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import nn
 
 import datasets
-from tools import plots
+from tools import files, plots
 from tools import settings as settings_tables
+from tools.files import process_count, process_rank
+from tools.identity import differences, hash_of, plain
 from tools.settings import Settings
 
+ROOT = Path(__file__).resolve().parent.parent
 DELETE = "Delete the folder to train again."
+ACCEPT = "ACCEPT_STUDY"  # an environment variable, set by `run.py accept`
 
 
 # --- a notebook's beginning -------------------------------------------------------------------------------------
 
 
 @dataclass
-class Begun:
-    """What every notebook needs to know: task, profile, settings, device, where data lie and results go."""
+class Task:
+    """What a notebook works on: its settings, device, where data lie and results go.
 
-    task: str
+    `settings` become the quick ones, in place, where the page turns out to differ from the study that it would show.
+    """
+
+    name: str
     profile: str
     settings: Settings
     device: torch.device
-    folder: Path
-    data_root: str
-    results_root: str
+    data_root: Path
+    results_root: Path
     changes: Mapping = field(default_factory=dict)
+    is_auto: bool = False
+    said: set = field(default_factory=set)
 
     def settings_of(self, task: str) -> Settings:
         """Another task's settings in this profile, with those of the changes that it knows."""
         known = settings_tables.TABLES[task]
-        changes = {name: value for name, value in self.changes.items() if name in known}
-        return settings_tables.choose(task, self.profile, changes)
+        return settings_tables.choose(task, self.profile, {n: v for n, v in self.changes.items() if n in known})
 
     @property
-    def restart_on_change(self) -> bool:
-        """A quick run gives way to one with other settings; any other is never overwritten."""
-        return self.profile == "quick"
+    def study(self) -> Path:
+        return self.results_root / self.name
 
-    def table(self):
-        """The settings as a table for a notebook: name, value, meaning."""
-        rows = settings_tables.TABLES[self.task]
-        columns = {name: (str(value), rows[name][-1]) for name, value in self.settings.items()}
-        return plots.table(pd.DataFrame(columns, [self.profile, "meaning"]).T)
+    def place(self, identity: Mapping, part: str = "") -> Path | None:
+        """The folder of the run with this identity: the study's own where this page made it, else one in the lab.
+
+        part: the run's name within the study, "seed0/joint". None: the page has turned to the quick settings, so the
+        identity must be made anew. Prints one line where the page differs from the study.
+        """
+        lab = self.results_root / "lab" / self.name / hash_of(identity)
+        if self.profile != "study":
+            return lab
+        folder, stored = self.study / part, read_info(self.study / part)
+        if stored is None:
+            return lab if self.changes else folder
+        words = differences(self._compared(stored), self._compared({"identity": identity, "data": identity["data"]}))
+        if words and os.environ.get(ACCEPT):
+            write_info(folder, stored | {"identity": plain(identity)})
+            print(f"{folder}: taken as the run of this code ({len(words)} differences)")
+        elif words:
+            words = words[:4] + [f"{len(words) - 4} more"] * (len(words) > 4)
+            self._say_difference(stored, words)
+            if self.is_auto:
+                self.profile = "quick"
+                self.settings.become(settings_tables.choose(self.name, "quick", self.changes))
+                return None
+            return lab
+        return folder
+
+    def _compared(self, info: Mapping) -> dict:
+        """An identity less what a study's run is not compared by: photographs need not be here to show it."""
+        identity = dict(info.get("identity") or {})
+        data = identity.get("data") or {}
+        identity["data"] = {} if data.get("photographs") else {n: data.get(n) for n in ("name", "fingerprint")}
+        return identity
+
+    def _say_difference(self, stored: Mapping, words: list[str]) -> None:
+        settings = stored["settings"]
+        steps = settings.get("num_epochs", 0) * settings.get("steps_per_epoch", 0)
+        hours = f"{stored.get('time_seconds', 0) / 3600:.1f} h on {stored.get('environment', {}).get('device', '?')}"
+        how = "the quick settings" if self.is_auto else f"the study's settings ({steps:,} steps; the study's: {hours})"
+        line = f"This page differs from the study: {'; '.join(words)}. It trains with {how}, in results/lab."
+        print("" if line in self.said else line + "\n", end="")
+        self.said.add(line)
+
+    @property
+    def lab_folder(self) -> Path:
+        return self.results_root / "lab" / self.name
+
+    def cached(self, path: Path, compute: Callable, key) -> dict:
+        """`files.cached` under the hash of a key: what an answer depends on, or the run that gave it."""
+        return files.cached(path, compute, key if isinstance(key, str) else hash_of(key), bool(os.environ.get(ACCEPT)))
 
 
 def begin(
     task: str, profile: str = "auto", data_root: str | Path = "DS", results_root: str | Path = "results",
-    changes: Mapping | None = None,
-) -> Begun:
-    """Choose profile and settings, seed, join torchrun's processes where there are any, print one line about it.
+    changes: Mapping | None = None, download: bool = True,
+) -> Task:  # fmt: skip
+    """Choose profile and settings, fetch small data sets that are missing, seed, join torchrun's processes where there
+    are any, and print one line about it.
 
-    profile: "auto" is "study" where its finished run and its test data are here, else "quick". Raises ValueError for
-    "study" where its run is finished and its test data are not here: other data must not replace its results.
+    profile: "auto" is "study" where its finished run and its test data are here and nothing is changed, else "quick".
     """
-    there = all(datasets.is_there(name, data_root) for name in settings_tables.NEEDS[task])
-    finished = bool((read_info(Path(results_root) / task) or {}).get("finished"))
-    if profile == "study" and finished and not there:
-        needs = " and ".join(settings_tables.NEEDS[task])
-        advice = "or take profile auto or quick, or another results_root to train on other data."
-        raise ValueError(f"Profile study: its finished run is in {results_root}/{task}, and {needs} is not in "
-                         f"{data_root}. Get it (`python datasets.py`), {advice}")  # fmt: skip
-    reason = ""
-    if profile == "auto":
-        profile = "study" if finished and there else "quick"
-        missing = "the study's test data are not here" if finished else f"no finished study is in {results_root}"
-        reason = "" if profile == "study" else f" ({missing}: short runs, whose figures are not the study's)"
+    changes, paths = dict(changes or {}), [Path(root).expanduser() for root in (data_root, results_root)]
+    data_root, results_root = paths
+    if not data_root.is_dir() and str(data_root) != "DS":
+        raise FileNotFoundError(f"data_root {data_root.absolute()} is no folder. Name one that is there, or leave DS.")
+    settings_tables.choose(task, "quick" if profile == "auto" else profile, changes)  # wrong names and kinds first
+    device = start_device()
+    needs = settings_tables.NEEDS[task] if not changes.get("dataset") else ()
+    if process_rank() == 0 and needs:
+        datasets.fetch_missing(needs, data_root, download)
+    missing = [name for name in needs if not datasets.is_there(name, data_root)]
+    finished = bool((read_info(results_root / task) or {}).get("finished"))
+    reason, is_auto = "", profile == "auto"
+    if is_auto:
+        reasons = {"changed: " + ", ".join(f"{name} = {value}" for name, value in changes.items()): changes,
+                   f"{' and '.join(missing)} not in {data_root}": missing,
+                   f"no finished study in {results_root}": not finished}  # fmt: skip
+        reason = "; ".join(text for text, holds in reasons.items() if holds)
+        profile = "quick" if reason else "study"
+        reason = f" ({reason}: short runs, whose figures are not the study's)" if reason else ""
+    elif profile == "study" and missing:
+        raise ValueError(f"Profile study needs {' and '.join(missing)} in {data_root}. Get it with `python3 run.py "
+                         "data`, or take profile auto or quick.")  # fmt: skip
     chosen = settings_tables.choose(task, profile, changes)
-    device = start_device(chosen.get("seed", 0))
-    folder = run_folder(results_root, profile, task)
+    torch.manual_seed(chosen.get("seed", 0))
     versions = " · ".join(f"{name} {version}" for name, version in environment(device).items())
     processes = f" · {process_count()} processes" if process_count() > 1 else ""
     print(f"Profile {profile}{reason} · {versions}{processes}")
-    return Begun(task, profile, chosen, device, folder, str(data_root), str(results_root), changes or {})
+    return Task(task, profile, chosen, device, data_root, results_root, changes, is_auto)
 
 
-def run_folder(results_root: str | Path, profile: str, task: str) -> Path:
-    """Where a task's run lies: results/task (study), results/quick/task, results/reference/task."""
-    return Path(results_root) / task if profile == "study" else Path(results_root) / profile / task
+def together(task: Task, train: Callable) -> object:
+    """train(), and once more where the page has turned to the quick settings meanwhile: its runs belong together."""
+    profile, result = task.profile, train()
+    return result if task.profile == profile else train()
 
 
 def start_device(seed: int = 0) -> torch.device:
     """CUDA where there is one, else the CPU, seeded; joins torchrun's processes, of which the first alone prints."""
     use_cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_cuda else torch.device("cpu")
+    launched = dist.is_torchelastic_launched()  # LOCAL_RANK alone may be set for other reasons
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) if launched else 0) if use_cuda else torch.device("cpu")
     if use_cuda:
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
-    if dist.is_torchelastic_launched() and not dist.is_initialized():
+    if launched and not dist.is_initialized():
         dist.init_process_group("nccl" if use_cuda else "gloo")
     if process_rank() != 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open for the life of the process
@@ -123,43 +178,42 @@ def environment(device: torch.device) -> dict[str, str]:
     return {"Python": platform.python_version(), "torch": torch.__version__, "device": hardware}
 
 
-def process_rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def process_count() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 # --- run.json, history.csv --------------------------------------------------------------------------------------
 
 
 @dataclass
 class Run:
-    """A finished run as read back: `info` is run.json, `history` a row an epoch."""
+    """A finished run as read back: `info` is run.json, `history` a row an epoch, `network` the trained network."""
 
     folder: Path
     info: dict
     history: pd.DataFrame
+    network: nn.Module | None = None
 
     @property
     def has_weights(self) -> bool:
         return (self.folder / "model.pth").exists()
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What another run is told of this one: the weights that it starts from."""
+        return {"weights": self.info["weights"]}
 
     def load(self, model: nn.Module) -> nn.Module:
         """`model` with the weights of the best epoch. Raises where they are not here, or another run's."""
         path = self.folder / "model.pth"
         if not path.exists():
             raise FileNotFoundError(f"{self.folder} is kept without its weights. To train it again: {DELETE}")
-        if self.info.get("weights", fingerprint := file_fingerprint(path)) != fingerprint:
+        if self.info.get("weights", fingerprint := files.file_fingerprint(path)) != fingerprint:
             raise ValueError(f"{path} is not the file that its run.json names. Restore it, or: {DELETE}")
-        return load_weights(model, path).eval()
+        return files.load_weights(model, path)
 
     def record(self, **results) -> None:
         """Add results to run.json; the file is left alone where it holds them already."""
         if any(self.info.get(name) != value for name, value in plain(results).items()):
             self.info.update(plain(results))
-            write_info(self.folder, self.info)
+            with files.said_only(OSError):
+                write_info(self.folder, self.info)
 
 
 def read_info(folder: str | Path) -> dict | None:
@@ -177,7 +231,7 @@ def read_info(folder: str | Path) -> dict | None:
         raise ValueError(f"{path} is not whole ({error}). {DELETE}") from error
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}. {DELETE}")
-    if info.pop("checksum", checksum := _checksum(info)) != checksum:
+    if info.pop("checksum", checksum := files.json_checksum(info)) != checksum:
         raise ValueError(f"{path} is not as it was written: its checksum does not fit. Restore it, or: {DELETE}")
     return info
 
@@ -186,7 +240,7 @@ def write_info(folder: str | Path, info: Mapping) -> None:
     """run.json with a checksum of its content; the first process alone writes. Numbers without a value are null."""
     if process_rank() == 0:
         content = plain(info)
-        write_json(Path(folder) / "run.json", content | {"checksum": _checksum(content)})
+        files.write_json(Path(folder) / "run.json", content | {"checksum": files.json_checksum(content)})
 
 
 def read_run(folder: str | Path) -> Run | None:
@@ -197,211 +251,45 @@ def read_run(folder: str | Path) -> Run | None:
         return None
     path = folder / "history.csv"
     try:
-        if info.get("history", checksum := text_checksum(path)) != checksum:
+        if info.get("history", checksum := files.text_checksum(path)) != checksum:
             raise ValueError("its checksum does not fit")
         return Run(folder, info, pd.read_csv(path))
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}). Restore it, or: {DELETE}") from error
 
 
-def find_run(folder: str | Path, settings: Mapping, data: Mapping, restart_on_change: bool = False) -> Run | None:
-    """The finished run of this folder if it is the one asked for; None where training has still to be done.
-
-    Compared are the settings that training reads, and the weights it started from (data["pretrained"]); the training
-    data are not, so that shipped weights are shown wherever their test images are. A difference raises ValueError, or
-    clears the old run away where restart_on_change (then other data count as well). More epochs than a finished run had
-    go on from its end (None), unless the schedule has ended there or the checkpoint is gone.
-    """
-    folder = Path(folder)
-    stored = read_info(folder)
-    if stored is None:
-        return None
-    changed = _changes(stored["settings"], settings)
-    wanted, found = plain(data), stored["data"]
-    if found.get("pretrained") != wanted.get("pretrained"):
-        changed.append(f"pretrained {found.get('pretrained')} -> {wanted.get('pretrained')}")
-    if len(changed) == 1 and found == wanted and goes_on(stored["settings"], settings):
-        if (folder / "checkpoint.pth").exists() and (folder / "model.pth").exists():
-            return None
-        changed[0] += ": to go on it would need its checkpoint.pth and model.pth"
-    elif len(changed) == 1 and "num_epochs" in changed[0] and settings.get("schedule") == "one_cycle":
-        changed[0] += ": its one_cycle schedule ends with its last epoch, so no more can follow"
-    if restart_on_change and (changed or found != wanted):
-        print(f"{folder} held a run with other {'settings' if changed else 'data'}; training afresh.")
-        if process_rank() == 0:
-            with locked(folder):
-                (folder / "checkpoint.pth").unlink(missing_ok=True)
-                (folder / "run.json").unlink(missing_ok=True)
-        return None
-    if changed:
-        advice = "Set them back, name another results_root, or delete that folder to train afresh."
-        raise ValueError(f"{folder} holds a run with other settings ({'; '.join(changed)}). {advice}")
-    return read_run(folder)
+# --- comparing runs ---------------------------------------------------------------------------------------------
 
 
-def goes_on(stored: Mapping, settings: Mapping) -> bool:
-    """Whether these settings only ask for more epochs, of a schedule that does not depend on their number."""
-    fixed = settings.get("schedule", "constant") != "one_cycle"
-    more = settings.get("num_epochs", 0) > stored.get("num_epochs", 0)
-    return fixed and more and len(_changes(stored, settings)) == 1
+def changed_from_profile(task: Task, identity: Mapping) -> list[str]:
+    """How a run differs from its profile's settings and from the study's code, in words."""
+    table = settings_tables.choose(task.name, task.profile)
+    words = [f"{name} {table[name]} → {value}" for name, value in plain(identity["settings"]).items()
+             if name in table and value != plain(table[name])]  # fmt: skip
+    study = ((read_info(task.study) or {}).get("identity") or {}).get("code", {})
+    known = {name: value for name, value in identity["code"].items() if name in study and name != "network"}
+    return words + differences({"code": {name: study[name] for name in known}}, {"code": known})
 
 
-def _changes(stored: Mapping, settings: Mapping) -> list[str]:
-    """What differs of the settings that training reads, as "name old -> new".
-
-    A setting that the stored run does not know passes at its neutral value; one that is gone since passes.
-    """
-    neutral = {"optimizer": "adam", "schedule": "constant", "momentum": 0.9, "adam_factor": 1.0, "seed": 0}
-    settings = {name: value for name, value in plain(settings).items() if name not in settings_tables.NOT_TRAINED}
-    return [
-        f"{name} {stored.get(name)!r} -> {value!r}" for name, value in sorted(settings.items())
-        if (stored[name] != value if name in stored else value not in (neutral.get(name), None, False, 0, {}, []))
-    ]  # fmt: skip
+def find_runs(results_root: str | Path = "results", task: str | None = None) -> list[Run]:
+    """Every finished run of the study and of the lab, of one task or of all, the newest first."""
+    root = Path(results_root)
+    folders = {path.parent for name in ([task] if task else settings_tables.NOTEBOOKS)
+               for place in (root / name, root / "lab" / name) for path in place.glob("**/run.json")}  # fmt: skip
+    found = [run for run in map(read_run, folders) if run and len(run.history)]
+    return sorted(found, key=lambda run: run.info.get("ended", ""), reverse=True)
 
 
-# --- whole files ------------------------------------------------------------------------------------------------
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then move it into place: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(beside)
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: object) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-
-
-def save_tensors(path: Path, content: dict) -> None:
-    """torch.save of a dict, every tensor in it moved to the CPU; the first process alone writes."""
-    if process_rank() == 0:
-        buffer = io.BytesIO()  # torch's own message on a full disk is "unexpected pos"
-        torch.save(on_cpu(content), buffer)
-        try:
-            write_whole(path, lambda beside: beside.write_bytes(buffer.getbuffer()))
-        except OSError as error:
-            advice = "What was there before is kept; make room and run again, it goes on from there."
-            raise OSError(f"{path} could not be written ({error.strerror or error}). {advice}") from error
-
-
-def on_cpu(content):
-    """The same nested dicts and lists with every tensor on the CPU, so that a file loads on any machine."""
-    if isinstance(content, Tensor):
-        return content.detach().cpu()
-    if isinstance(content, Mapping):
-        return {key: on_cpu(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return type(content)(on_cpu(value) for value in content)
-    return content
-
-
-def read_tensors(path: str | Path) -> dict:
-    """torch.load that runs no code and says in a sentence what is wrong with a file."""
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There are no weights at {path}. Run the notebook that trains them first.")
-    try:
-        if zipfile.is_zipfile(path):  # torch itself does not look at the checksums that it writes
-            with zipfile.ZipFile(path) as file:
-                if damaged := file.testzip():
-                    raise ValueError(f"the checksum of {damaged} does not fit")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0][:200]
-        raise ValueError(
-            f"{path} holds more than tensors, perhaps a whole pickled module ({reason}). It is not opened, since it "
-            f"could run code. Save model.state_dict() instead."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile,
-            zlib.error) as error:  # fmt: skip
-        reason = str(error).split("\n")[0][:200]
-        raise ValueError(f"{path} cannot be read as weights ({reason}). It is damaged, or holds no weights.") from error
-
-
-def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
-    """Fill `model` from a state dict file; float16 weights are widened, a prefix `module.` and a wrapping "params" or
-    "state_dict" are taken off. Another network's file raises ValueError.
-    """
-    state = read_tensors(path)
-    if not isinstance(state, Mapping):
-        raise ValueError(f"{path} holds a {type(state).__name__}, no weights by name. Save model.state_dict() instead.")
-    for wrapper in ("params_ema", "params", "state_dict"):
-        state = state[wrapper] if isinstance(state.get(wrapper), Mapping) else state
-    state = {name.removeprefix("module."): value for name, value in state.items()}
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
-    if wanted != found:
-        name, *others = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        raise ValueError(
-            f"{path} holds another network's weights: {1 + len(others)} entries differ from {type(model).__name__}'s; "
-            f"{name} is {found.get(name, 'absent')} there and {wanted.get(name, 'absent')} here. "
-            f"Build the network with the settings in the run.json beside it."
-        )
-    model.load_state_dict(state)
-    return model
-
-
-def cached(path: str | Path, compute: Callable[[], dict[Hashable, Tensor]], key: object) -> dict[Hashable, Tensor]:
-    """What `compute` returned when it was last called with this `key` (what it depends on, as plain values).
-
-    Kept in the file `path`, so that a test set is read once, and a notebook shown again need not compute it anew.
-    """
-    path, key = Path(path), json.loads(json.dumps(key))
-    if path.exists():
-        stored = read_tensors(path)
-        if stored.pop("key", None) == key:
-            return stored
-    values = compute()
-    save_tensors(path, values | {"key": key})
-    return values
-
-
-def file_fingerprint(path: str | Path) -> str:
-    """The first 16 characters of a file's SHA-256."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-
-
-def text_checksum(path: Path) -> str:
-    """Of a text file, whatever ends its lines."""
-    return hashlib.sha256(path.read_text(encoding="utf-8").encode()).hexdigest()[:16]
-
-
-def _checksum(content: Mapping) -> str:
-    """Of a dict as JSON, whatever the order and layout of the file. "checksum" itself is left out."""
-    entries = {name: value for name, value in content.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def plain(content):
-    """As JSON will give it back, so that stored and present values compare equal; nan and inf become None."""
-    if isinstance(content, Mapping):
-        return {str(key): plain(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [plain(value) for value in content]
-    if hasattr(content, "item"):
-        content = content.item()
-    return None if isinstance(content, float) and content - content != 0 else content
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Nobody else trains in this folder meanwhile; who comes second waits."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "run.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"Another process is training in {folder}; waiting for it.", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def table(task: str | None = None, results_root: str | Path = "results", which: Sequence[Run] | None = None):
+    """Runs side by side, the newest first: what differs from the profile, validation scores, epochs, time."""
+    rows = {}
+    for run in which or find_runs(results_root, task):
+        info = run.info
+        scores = {name.removesuffix("_valid"): value for name, value in info.get("validation", {}).items()}
+        rows[str(run.folder.relative_to(results_root))] = {
+            "profile": info.get("profile", "study"), "what differs": "; ".join(info.get("changed", [])) or "–",
+            "data": info["data"]["name"], **scores, "epochs": len(run.history),
+            "minutes": info.get("time_seconds", 0) / 60, "ended": info.get("ended", "")[:16],
+        }  # fmt: skip
+    frame = pd.DataFrame(rows).T.infer_objects() if rows else pd.DataFrame({"runs": []})
+    return plots.table(frame.rename_axis("run"), "{:.4g}") if plots.in_notebook() else frame

@@ -16,11 +16,32 @@ NOTEBOOKS = {
     "joint_restoration": "study_joint_restoration.ipynb", "colorization": "study_colorization.ipynb",
 }  # fmt: skip
 # Settings that say which runs there are and how they are tested. No training reads them, so they may change freely.
-NOT_TRAINED = {"num_test", "num_unseen", "sweep", "arms", "seeds", "adapt_lengths", "our_learning_rate"}
+NOT_TRAINED = {"dataset", "num_test", "num_unseen", "sweep", "arms", "seeds", "adapt_lengths", "our_learning_rate"}
 LADDER_ARMS = ["control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss"]
 JOINT_ARMS = ["classify", "restore", "joint", "joint_10", "separate"]
 
-SUPER_RESOLUTION = {  # what the three networks share; each table below replaces some rows
+DATASET = (None, None, None, "a folder in data_root with train/CLASS/ and test/CLASS/; None: CIFAR-10")
+OPTIMIZATION = {  # how every network is trained; each table below replaces some rows
+    "optimizer": ("adam", "adam", "adam", "adam, adamw, muon or sgd"),
+    "learning_rate": (1e-3, 1e-3, 1e-3, "peak"),
+    "adam_factor": (0.1, 0.1, 0.1, "Muon's Adam part learns at this share of the rate"),
+    "momentum": (0.9, 0.9, 0.9, "of SGD"),
+    "nesterov": (False, False, False, "Nesterov momentum"),
+    "weight_decay": (0.0, 0.0, 0.0, ""),
+    "schedule": ("one_cycle", "one_cycle", "constant", "of the learning rate: one_cycle, step or constant"),
+    "warmup": (0.2, 0.2, 0.2, "one_cycle: share of the steps in which the rate rises"),
+    "final_rate": (0.0, 0.0, 0.0, "one_cycle: share of the peak at which it ends"),
+    "step_epochs": (10, 10, 10, "step: epochs between two steps of the rate"),
+    "gamma": (0.5, 0.5, 0.5, "step: factor on the rate at each step"),
+    "clip_norm": (0.0, 0.0, 0.0, "largest norm of the gradient; 0: off"),
+    "ema_decay": (0.0, 0.0, 0.0, "of the averaged weights that are kept; 0: off"),
+    "patience": (None, None, None, "stop after so many epochs without a better one; None: never"),
+    "mixed_precision": (False, True, False, "bfloat16 where the device computes it"),
+    "save_fp16": (False, True, False, "weights are stored in float16"),
+    "seed": (0, 0, 0, "random seed"),
+}
+SUPER_RESOLUTION = OPTIMIZATION | {  # what the three networks share
+    "network": ("srresnet", "srresnet", "srresnet", "a name in NetSet.NETWORKS"),
     "scale_factor": (4, 4, 4, "HR side / LR side"),
     "num_photographs": (200, None, None, "training photographs; None: all"),
     "crop_size": (48, 96, 96, "side of the training crops, HR pixels"),
@@ -29,19 +50,15 @@ SUPER_RESOLUTION = {  # what the three networks share; each table below replaces
     "num_channels": (32, 64, 64, "width of the network"),
     "num_blocks": (4, 16, 16, "residual blocks"),
     "init": ("bicubic", "bicubic", "pytorch", "initial weights"),
-    "optimizer": ("adam", "adam", "adam", "adam, adamw, muon or sgd"),
     "learning_rate": (1e-3, 5e-4, 1e-4, "peak"),
-    "schedule": ("one_cycle", "one_cycle", "constant", "of the learning rate"),
-    "warmup": (0.2, 0.05, 0.0, "share of the steps in which the rate rises"),
+    "warmup": (0.2, 0.05, 0.2, "one_cycle: share of the steps in which the rate rises"),
     "ema_decay": (0.95, 0.999, 0.0, "of the averaged weights that are kept; 0: off"),
-    "mixed_precision": (False, True, False, "bfloat16 where the device computes it"),
-    "save_fp16": (False, True, False, "weights are stored in float16"),
     "num_epochs": (4, 13, 100, ""),
     "steps_per_epoch": (60, 500, 10_000, ""),
-    "seed": (0, 0, 0, "random seed"),
 }
 TABLES = {
     "task1": SUPER_RESOLUTION | {
+        "network": ("srnet", "srnet", "srnet", "a name in NetSet.NETWORKS"),
         "scale_factor": (2, 2, 2, "HR side / LR side"),
         "crop_size": (48, 96, 128, "side of the training crops, HR pixels"),
         "batch_size": (8, 32, 64, "crops a step"),
@@ -53,13 +70,16 @@ TABLES = {
         "learning_rate": (3e-4, 5e-3, 1e-3, "peak"),
         "adam_factor": (1.0, 0.04, 1.0, "Muon's Adam part learns at this share of the rate"),
         "schedule": ("one_cycle", "one_cycle", "step", "of the learning rate"),
-        "step_epochs": (0, 0, 25, "epochs between two steps of the rate"),
-        "gamma": (1.0, 1.0, 0.7, "factor on the rate at each step"),
+        "step_epochs": (10, 10, 25, "step: epochs between two steps of the rate"),
+        "gamma": (0.5, 0.5, 0.7, "step: factor on the rate at each step"),
         "clip_norm": (1.0, 1.0, 0.0, "largest norm of the gradient; 0: off"),
         "num_epochs": (6, 18, 100, ""),
         "steps_per_epoch": (60, 500, 13, "reference: 800 photographs in batches of 64"),
     },
-    "task2": {
+    "task2": OPTIMIZATION | {
+        "network": ("classifynet", "classifynet", "classifynet", "a name in NetSet.NETWORKS"),
+        "dataset": DATASET,
+        "save_fp16": (False, False, False, "weights are stored in float16"),
         "num_valid": (500, 5_000, 5_000, "images held back to choose the epoch"),
         "batch_size": (64, 256, 64, "images a step"),
         "shift": (2, 4, 0, "largest random shift, pixels"),
@@ -70,19 +90,16 @@ TABLES = {
         "init": ("kaiming", "kaiming", "pytorch", "initial weights"),
         "optimizer": ("adamw", "sgd", "sgd", "adam, adamw, muon or sgd"),
         "learning_rate": (3e-3, 0.06, 1e-3, "peak"),
-        "momentum": (0.9, 0.9, 0.9, "of SGD"),
         "nesterov": (True, True, False, "Nesterov momentum"),
         "weight_decay": (0.01, 5e-4, 0.0, ""),
-        "schedule": ("one_cycle", "one_cycle", "constant", "of the learning rate"),
         "label_smoothing": (0.05, 0.1, 0.0, ""),
         "ema_decay": (0.98, 0.998, 0.0, "of the averaged weights that are kept; 0: off"),
         "clip_norm": (1.0, 2.0, 0.0, "largest norm of the gradient; 0: off"),
-        "mixed_precision": (False, True, False, "bfloat16 where the device computes it"),
         "num_epochs": (10, 100, 100, ""),
         "steps_per_epoch": (55, 175, 703, ""),
-        "seed": (0, 0, 0, "random seed"),
     },
-    "multi": {
+    "multi": OPTIMIZATION | {
+        "dataset": DATASET,
         "num_valid": (500, 5_000, 5_000, "images held back to choose the epoch; as in task 2"),
         "num_test": (1_000, 10_000, 10_000, "test images"),
         "num_unseen": (300, 10_000, 10_000, "of these, for each unseen degradation"),
@@ -101,12 +118,8 @@ TABLES = {
         "optimizer": ("adamw", "adamw", "sgd", "adam, adamw, muon or sgd"),
         "learning_rate": (1e-3, 1e-4, 5e-4, "peak, of fine-tuning"),
         "rate_factors": ({"sr": 0.03}, {"sr": 1.0}, {}, "share of the rate for a part of the network"),
-        "momentum": (0.9, 0.9, 0.9, "of SGD"),
-        "schedule": ("one_cycle", "one_cycle", "constant", "of the learning rate"),
         "ema_decay": (0.97, 0.995, 0.0, "of the averaged weights that are kept; 0: off"),
         "clip_norm": (1.0, 1.0, 0.0, "largest norm of the gradient; 0: off"),
-        "mixed_precision": (False, True, False, "bfloat16 where the device computes it"),
-        "save_fp16": (False, True, False, "weights are stored in float16"),
         "num_epochs": (1, 4, 50, "of fine-tuning"),
         "steps_per_epoch": (20, 351, 703, ""),
         "sweep": ([100.0], [10.0, 100.0, 1000.0], [], "other lambda_sr"),
@@ -114,14 +127,15 @@ TABLES = {
         "seeds": ([0], [0, 1, 2], [0], "random seeds of adaptation and fine-tuning"),
     },
     "resshuffle_x4": SUPER_RESOLUTION | {
+        "network": ("resshuffle", "resshuffle", "resshuffle", "a name in NetSet.NETWORKS"),
         "batch_size": (8, 16, 32, "crops a step"),
         "valid_size": (96, 96, 96, "centre crop of each validation photograph, HR pixels"),
         "optimizer": ("adam", "muon", "adam", "adam, adamw, muon or sgd"),
         "learning_rate": (1e-3, 3e-3, 2e-4, "peak"),
         "adam_factor": (1.0, 0.1, 1.0, "Muon's Adam part learns at this share of the rate"),
         "schedule": ("one_cycle", "one_cycle", "step", "of the learning rate"),
-        "step_epochs": (0, 0, 50, "epochs between two steps of the rate"),
-        "gamma": (1.0, 1.0, 0.5, "factor on the rate at each step"),
+        "step_epochs": (10, 10, 50, "step: epochs between two steps of the rate"),
+        "gamma": (0.5, 0.5, 0.5, "step: factor on the rate at each step"),
         "num_epochs": (4, 26, 400, ""),
         "steps_per_epoch": (60, 500, 25, "reference: 800 photographs in batches of 32"),
         "patience": (None, None, 20, "stop after so many epochs without a better one; None: never"),
@@ -138,12 +152,13 @@ TABLES = {
         "learning_rate": (1e-4, 1e-4, 1e-4, "of both networks"),
         "schedule": ("constant", "one_cycle", "step", "of the learning rate"),
         "final_rate": (0.0, 0.1, 0.0, "share of the peak at which one_cycle ends"),
-        "step_epochs": (0, 0, 10, "epochs between two steps of the rate"),
-        "gamma": (1.0, 1.0, 0.1, "factor on the rate at each step"),
+        "step_epochs": (10, 10, 10, "step: epochs between two steps of the rate"),
+        "gamma": (0.5, 0.5, 0.1, "step: factor on the rate at each step"),
         "num_epochs": (3, 8, 20, ""),
         "steps_per_epoch": (25, 1_000, 10_000, ""),
     },
-    "joint_restoration": {
+    "joint_restoration": OPTIMIZATION | {
+        "network": ("jointnet", "jointnet", "jointnet", "a name in NetSet.NETWORKS"),
         "num_valid": (500, 5_000, 5_000, "images held back to choose the epoch"),
         "num_test": (1_000, 10_000, 10_000, "test images"),
         "batch_size": (50, 128, 128, "images a step"),
@@ -155,16 +170,15 @@ TABLES = {
         "optimizer": ("adam", "muon", "adam", "adam, adamw, muon or sgd"),
         "learning_rate": (4e-3, 3e-2, 1e-4, "peak"),
         "adam_factor": (1.0, 0.1, 1.0, "Muon's Adam part learns at this share of the rate"),
-        "schedule": ("one_cycle", "one_cycle", "constant", "of the learning rate"),
         "ema_decay": (0.95, 0.995, 0.0, "of the averaged weights that are kept; 0: off"),
-        "mixed_precision": (False, True, False, "bfloat16 where the device computes it"),
-        "save_fp16": (False, True, False, "weights are stored in float16"),
         "num_epochs": (2, 9, 100, ""),
         "steps_per_epoch": (50, 351, 351, ""),
         "arms": (JOINT_ARMS[:4], JOINT_ARMS, JOINT_ARMS, "the networks that are compared"),
         "seeds": ([0], [0, 1, 2], [0], "random seeds; separate is trained with the first one alone"),
     },
-    "colorization": {
+    "colorization": OPTIMIZATION | {
+        "network": ("colorizer", "colorizer", "colorizer", "a name in NetSet.NETWORKS"),
+        "schedule": ("constant", "constant", "constant", "of the learning rate of the document's runs"),
         "num_images": (4_000, None, None, "of the training set; None: all"),
         "num_valid": (400, 5_000, 5_000, "of these, at most a tenth, held back for validation"),
         "num_test": (500, 10_000, 10_000, "test images"),
@@ -175,14 +189,10 @@ TABLES = {
         "classifier_layer": ([2, 2], [2, 2], [2, 2], "the same of ClassifyNet, where VGG is not here"),
         "l1_weight": (1e-6, 1e-6, 1e-6, "of the sum of the weights' sizes"),
         "l2_weight": (1e-5, 1e-5, 1e-5, "of the sum of their squares"),
-        "optimizer": ("adam", "adam", "adam", "adam, adamw, muon or sgd"),
         "learning_rate": (1e-4, 1e-4, 1e-4, "of the document's runs"),
         "our_learning_rate": (2e-3, 2e-3, 2e-3, "peak, of our recipe"),
-        "mixed_precision": (False, True, False, "bfloat16 where the device computes it"),
-        "save_fp16": (False, True, False, "weights are stored in float16"),
         "num_epochs": (2, 15, 50, ""),
         "steps_per_epoch": (20, 300, 450, ""),
-        "seed": (0, 0, 0, "random seed"),
         "arms": (*[["mse", "perceptual", "regularised", "fast", "slow", "unet", "chroma"]] * 3, ""),
     },
 }  # fmt: skip
@@ -191,11 +201,18 @@ TABLES = {
 class Settings(dict):
     """A dict whose entries also read as attributes: settings.learning_rate."""
 
+    not_read = True  # by `identity`, among what a function reads: the settings are a part of their own
+
     def __getattr__(self, name: str):
         try:
             return self[name]
         except KeyError:
             raise AttributeError(f"no setting is called {name}; there are {', '.join(self)}.") from None
+
+    def become(self, others: Mapping) -> None:
+        """Take over other values, in place: cells that have read `settings` go on with them."""
+        self.clear()
+        self.update(others)
 
     def trained(self, **changes) -> dict:
         """Those that training reads, with `changes`: what a run of `training.fit` is told and compared by."""
@@ -214,4 +231,28 @@ def choose(task: str, profile: str, changes: Mapping | None = None) -> Settings:
     if unknown := sorted(set(changes or {}) - set(table)):
         raise ValueError(f"no setting is called {', '.join(unknown)}; there are {', '.join(table)}.")
     column = PROFILES.index(profile)
-    return Settings({name: row[column] for name, row in table.items()} | dict(changes or {}))
+    values = {name: row[column] for name, row in table.items()}
+    for name, value in (changes or {}).items():
+        _check(name, value, [entry for entry in table[name][:3] if entry is not None])
+    return Settings(values | dict(changes or {}))
+
+
+POSITIVE = ("num_", "steps_", "batch_", "crop_", "valid_size", "scale_")
+
+
+def _check(name: str, value, known: list) -> None:
+    """Raise where a changed value is of another kind than the table's: text for a number, 1.5 epochs, a batch of 0."""
+    kinds = {type(entry) for entry in known}
+    if not kinds or (value is None and len(known) < 3):
+        return
+    wanted = "a number" if float in kinds else next(iter(kinds)).__name__
+    fits = type(value) in kinds or (float in kinds and type(value) is int)
+    if int in kinds and not fits:
+        wanted = "a whole number" if float not in kinds else wanted
+    if not fits:
+        wanted = {"str": "text", "bool": "True or False", "list": "a list", "dict": "a dict"}.get(wanted, wanted)
+        raise ValueError(f"{name} must be {wanted}, found {value!r}.")
+    if name.startswith(POSITIVE) and name not in ("num_unseen",) and value < 1:
+        raise ValueError(f"{name} must be 1 or more, found {value!r}.")
+    if "rate" in name and isinstance(value, (int, float)) and not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a finite number of 0 or more, found {value!r}.")

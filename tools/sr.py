@@ -2,8 +2,8 @@
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 import datasets
 import metrics
+import NetSet
 import training
-from tools import runs
+from tools import files, notebooks, runs
+from tools.identity import hash_of, identity
+from tools.runs import Task
 from tools.upscale import load, upscale
 
 Methods = Mapping[str, Callable[[Tensor], Tensor]]  # by name: uint8 (3, h, w) -> uint8 (3, sh, sw)
@@ -45,40 +48,35 @@ def bicubic_psnr(lr_img: Tensor, hr_img: Tensor) -> float:
 
 
 def measure(
-    methods: Methods, test_sets: TestSets, protocols: Sequence[str] = ("literature",), niqe: metrics.NIQE | None = None
+    methods: Methods, test_sets: TestSets, protocols: Sequence[str] = ("literature",), niqe: metrics.NIQE | None = None,
+    path: Path | None = None, keys: Mapping[str, object] | None = None,
 ) -> pd.DataFrame:
     """Scores of every method on every image: a row for each set, method, image and protocol, with psnr_db and ssim, and
     niqe where `niqe` is given ("truth" is then a method as well).
     With several sets, an image's name begins with its set's. DIV2K is measured in RGB as well, as is usual. What has no
     value is nan: the PSNR of an image identical to the truth, and any score of an image too small or too flat for it.
+    path: a file in which scores are kept, for the methods in `keys`, {method: what its result depends on}.
     """
-    return measure_cached(None, methods, {}, test_sets, protocols, niqe)
-
-
-def measure_cached(
-    folder: str | Path | None, methods: Methods, weights: Mapping[str, str], test_sets: TestSets,
-    protocols: Sequence[str] = ("literature",), niqe: metrics.NIQE | None = None,
-) -> pd.DataFrame:
-    """As `measure`, but scores are kept in folder/test_scores.json for the methods in weights, {method: fingerprint of
-    its weights}. They hold for the same weights, test set and protocols, and NIQE's for any photographs.
-    """
-    path = Path(folder) / "test_scores.json" if folder else None
     before = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else {}
     stored, tables, columns = dict(before), [], ["psnr_db", "ssim", *(["niqe"] if niqe else [])]
     for test_set in test_sets:
         prefix = f"{test_set.name} " if len(test_sets) > 1 else ""
         for method, apply in (methods | {"truth": None} if niqe else methods).items():
-            place, key = f"{test_set.name} {method}", [weights.get(method), test_set.fingerprint, list(protocols)]
+            place, known = f"{test_set.name} {method}", method in (keys or {})
+            key = hash_of([keys[method], test_set.fingerprint, list(protocols), bool(niqe)]) if known else None
             found = stored.get(place, {"key": None, "scores": ()})
-            if method not in weights or found["key"] != key or (niqe and "niqe" not in found["scores"]):
+            if known and found["key"] and os.environ.get(runs.ACCEPT):
+                stored[place] = found = found | {"key": key}
+            if not known or found["key"] != key:
                 rows = list(_score(apply, test_set, protocols, niqe))
                 found = {"key": key, "scores": {column: [row[column] for row in rows] for column in rows[0]}}
-                stored |= {place: found} if method in weights else {}
+                stored |= {place: found} if known else {}
             table = pd.DataFrame(found["scores"] | {"set": test_set.name, "method": method})
             table = table.assign(image=prefix + table.image)[["set", "image", "method", "protocol", *columns]]
             tables.append(table.astype(dict.fromkeys(columns, float)))  # None, where there is no value, becomes nan
     if stored != before and runs.process_rank() == 0:
-        runs.write_json(path, stored)
+        with files.said_only(OSError):
+            files.write_json(path, stored)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -114,72 +112,117 @@ def upscaled_images(methods: Methods, test_sets: TestSets, names: Sequence[str])
 # --- what the super-resolution notebooks share ------------------------------------------------------------------------
 
 
-@dataclass
 class SRData:
-    """Training crops, validation crops (N, 3, h, w) and (N, 3, sh, sw) in [0, 1], and whole test images."""
+    """Training crops, validation images and whole test images of a super-resolution notebook, by the task's settings:
+    made anew where these change. Prints a line about them. div2k: DIV2K/valid is tested as well.
+    """
 
-    train_set: datasets.DIV2KDataset
-    valid_set: datasets.SRTestSet
-    valid_lr: Tensor
-    valid_hr: Tensor
-    test_sets: list[datasets.SRTestSet]
+    not_read = True  # by `identity`, in functions: `fit` is handed this object itself
+
+    def __init__(self, task: Task, degradation: object, div2k: bool = False):
+        self.task, self.degradation, self._made = task, degradation, {}
+        self.test_sets = datasets.find_sr_test(task.data_root, degradation, div2k)
+        names = [f"{part.name} ({len(part)} images)" for part in (self.train_set, self.valid_set)]
+        print(f"Train: {names[0]} · validation: {names[1]}\nTest: {' · '.join(self.tested_on)}")
+
+    def _once(self, make: Callable, *names: str):
+        key = (make, *(self.task.settings.get(name) for name in names))
+        if key not in self._made:
+            self._made[key] = make(*key[1:])
+        return self._made[key]
 
     @property
-    def identity(self) -> dict[str, str]:
-        """What a run stores about its training photographs."""
-        return {"name": self.train_set.name, "fingerprint": self.train_set.fingerprint}
+    def train_set(self) -> datasets.DIV2KDataset:
+        return self._once(self._find_train, "crop_size", "num_photographs", "augment")
+
+    def _find_train(self, crop_size: int, num_photographs: int | None, augment: bool | None):
+        found = datasets.find_sr_train(self.task.data_root, crop_size, self.degradation, augment is not False,
+                                       num_photographs)  # fmt: skip
+        return found.to(self.task.device)
+
+    @property
+    def valid_set(self) -> datasets.SRTestSet:
+        return self._once(self._find_valid)
+
+    def _find_valid(self) -> datasets.SRTestSet:
+        return datasets.find_sr_valid(self.task.data_root, self.degradation)
+
+    @property
+    def valid_crops(self) -> tuple[Tensor, Tensor]:
+        """Centre crops of the validation images: (N, 3, h, w) and (N, 3, sh, sw) in [0, 1]."""
+        return self._once(self._crop_valid, "valid_size")
+
+    def _crop_valid(self, valid_size: int) -> tuple[Tensor, Tensor]:
+        return datasets.centre_crops(self.valid_set, valid_size)
+
+    @property
+    def identity(self) -> dict:
+        """What a run stores about its training photographs. A study is shown without them."""
+        return {"name": self.train_set.name, "fingerprint": self.train_set.fingerprint, "photographs": True}
 
     @property
     def tested_on(self) -> list[str]:
         return [f"{test_set.name} ({len(test_set)} images)" for test_set in self.test_sets]
 
 
-def sr_data(begun: runs.Begun, augment: bool = True, div2k: bool = False) -> SRData:
-    """The data of a super-resolution task, by its settings; prints a line about them. div2k: test on it as well."""
-    root, settings, scale_factor = begun.data_root, begun.settings, begun.settings.scale_factor
-    train_set = datasets.find_sr_train(root, settings.crop_size, scale_factor, augment, settings.num_photographs)
-    valid_set = datasets.find_sr_valid(root, scale_factor)
-    test_sets = datasets.find_sr_test(root, scale_factor, div2k)
-    valid_crops = datasets.centre_crops(valid_set, settings.valid_size)
-    data = SRData(train_set.to(begun.device), valid_set, *valid_crops, test_sets)
-    names = [f"{train_set.name} ({len(train_set)} images)", f"{valid_set.name} ({len(valid_set)} images)"]
-    print(f"Train: {names[0]} · validation: {names[1]}\nTest: {' · '.join(data.tested_on)}")
-    return data
-
-
-def sr_validate(
-    valid_lr: Tensor, valid_hr: Tensor, scale_factor: int, niqe: metrics.NIQE | None = None,
-    features: nn.Module | None = None,
-) -> Callable[[nn.Module], dict[str, float]]:
-    """The `validate` of `training.fit`: mean PSNR on luma. With `niqe` and `features` also NIQE of all crops together,
-    the root mean square distance of their features, and `mix`, the product of the two: noise lowers NIQE and raises
-    the distance, blur does the reverse.
+def validation_scores(model: nn.Module, data: SRData, niqe: metrics.NIQE | None = None, features=None) -> dict:
+    """Mean PSNR on luma of the centre crops. With `niqe` and `features` also NIQE of all crops together, the root mean
+    square distance of their features, and `mix`, the product of the two: noise lowers NIQE and raises the distance,
+    blur does the reverse.
     """
+    lr_img, hr_img = data.valid_crops
+    sr_img = training.predict(model, lr_img, batch_size=8)
+    scale_factor = hr_img.shape[-1] // lr_img.shape[-1]
+    scores = {"psnr_db": metrics.evaluate(sr_img, hr_img, "literature", scale_factor)["psnr_db"].mean().item()}
+    if niqe and features:
+        sr_img = metrics.quantize(sr_img)
+        pairs = zip(sr_img.split(8), hr_img.split(8), strict=True)
+        errors = [F.mse_loss(training.predict(features, sr), training.predict(features, hr)) for sr, hr in pairs]
+        scores |= {"niqe": niqe.score(sr_img), "distance": torch.stack(errors).mean().sqrt().item()}
+        scores["mix"] = scores["niqe"] * scores["distance"]
+    return scores
 
-    def validate(model: nn.Module) -> dict[str, float]:
-        sr_img = training.predict(model, valid_lr, batch_size=8)
-        scores = {"psnr_db": metrics.evaluate(sr_img, valid_hr, "literature", scale_factor)["psnr_db"].mean().item()}
-        if niqe and features:
-            sr_img = metrics.quantize(sr_img)
-            pairs = zip(sr_img.split(8), valid_hr.split(8), strict=True)
-            errors = [F.mse_loss(training.predict(features, sr), training.predict(features, hr)) for sr, hr in pairs]
-            scores |= {"niqe": niqe.score(sr_img), "distance": torch.stack(errors).mean().sqrt().item()}
-            scores["mix"] = scores["niqe"] * scores["distance"]
-        return scores
 
-    return validate
+def perceptual_features(task: Task, vgg: str, vgg_layer: list) -> NetSet.PerceptualFeatures:
+    """Features of "vgg16" or "vgg19" where ImageNet weights are in the task's `data_root` and hold that layer, else of
+    the project's own classifier. The quick profile always takes the latter, a fiftieth of the work. Its `name` says
+    what they are. Which network it was is a part of the run's data: a study is shown without it.
+    """
+    weights = datasets.find_vgg(vgg, task.data_root) if task.profile != "quick" else None
+    features = None
+    if weights is not None:
+        layer, name = vgg_layer, f"{vgg.upper()}, ImageNet"
+        of = NetSet.PerceptualFeatures.of_vgg_blocks if "blocks" in weights.name else NetSet.PerceptualFeatures.of_vgg
+        try:
+            features = of(weights, *layer)
+        except ValueError as error:  # the first blocks alone lack the later layers
+            print(f"{weights} does not serve: {error}")
+    if features is None:
+        places = [task.results_root / "task2", runs.ROOT / "results" / "task2"]
+        run = next((run for run in map(runs.read_run, places) if run and run.has_weights), None)
+        run = run or notebooks.require_run("task2", task)
+        weights, layer, name = run.folder / "model.pth", [2, 2], f"ClassifyNet, {run.info['data']['name']}"
+        features = NetSet.PerceptualFeatures.of_classifier(weights, run.info["settings"], *layer)
+    features.name = f"{name}, phi({layer[0]}, {layer[1]}), weights {files.file_fingerprint(weights)}"
+    features.identity = "features of a trained classifier"
+    return features.to(task.device)
 
 
 def sr_scores(
-    folder: str | Path, networks: Mapping[str, nn.Module], weights: Mapping[str, str],
-    test_sets: Sequence[datasets.SRTestSet], protocols: Sequence[str] = ("literature",),
-    niqe: metrics.NIQE | None = None,
+    trained: Mapping[str, runs.Run], test_sets: Sequence[datasets.SRTestSet],
+    protocols: Sequence[str] = ("literature",), niqe: metrics.NIQE | None = None,
 ) -> pd.DataFrame:
-    """`measure_cached` of networks beside nearest and bicubic, whose scores are kept too."""
+    """`measure` of trained networks beside nearest and bicubic; what is measured is kept beside the last of the runs,
+    under all that it depends on.
+    """
     methods = baselines(test_sets[0].scale_factor)
-    weights = dict.fromkeys([*methods, "truth"], "no weights") | weights
-    methods |= {name: as_method(network) for name, network in networks.items()}
-    return measure_cached(folder, methods, weights, test_sets, protocols, niqe)
+    handed = {"evaluate": metrics.evaluate, "niqe": niqe and type(niqe).score}
+    keys = {name: identity({}, {}, None, **handed, method=method) for name, method in methods.items()}
+    keys["truth"] = identity({}, {}, None, **handed)
+    for name, run in trained.items():
+        methods[name] = as_method(run.network)
+        keys[name] = identity({}, run.identity, None, network=run.network, **handed)
+    return measure(methods, test_sets, protocols, niqe, [*trained.values()][-1].folder / "test_scores.json", keys)
 
 
 def means(scores: pd.DataFrame) -> list[dict]:

@@ -1,0 +1,124 @@
+"""The figures of the ladder: README's picture, the way from degraded to clean, images as the rungs see them."""
+import logging
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import training
+from ladder import ARMS
+from tools import plots
+
+WORDS = {
+    "en": {"title": "Adapting the classifier brings most; super-resolution adds one point",
+           "one": "Adaptation first", "two": "Super-resolution first", "degraded": "degraded", "adapt": "+ adaptation",
+           "sr": "+ super-resolution", "joint": "+ joint training", "clean": "clean images",
+           "headings": ("The whole way", "The arms, zoomed in"), "accuracy": "Test accuracy (%)",
+           "note": "{data}, {num:,} test images, mean of {seeds} seeds. Lines: 95 % intervals over test images; small "
+                   "dots: seeds. Dashed, right: the control.",
+           "hero": "Super-resolution adds one point to a classifier that has adapted to small images",
+           "hero note": "{data}, {num:,} test images, mean of {seeds} seeds. The images: seed {seed}.",
+           "columns": ["16×16 input", "control", "frozen", "clean"],
+           "helps": "super-resolution helps: {count} test images",
+           "harms": "super-resolution harms: {count} test images"},
+    "zh": {"one": "先适应", "two": "先超分辨率", "degraded": "退化", "adapt": "+ 适应", "sr": "+ 超分辨率",
+           "joint": "+ 联合训练", "clean": "清晰图像", "accuracy": "测试准确率（%）",
+           "hero": "分类器适应低分辨率图像之后，超分辨率再加一个百分点",
+           "hero note": "{data}，{num:,} 张测试图像，{seeds} 个随机种子的均值；图像取自种子 {seed}。",
+           "columns": ["16×16 输入", "对照组", "冻结组", "清晰图像"],
+           "helps": "超分辨率有帮助：{count} 张测试图像", "harms": "超分辨率有害：{count} 张测试图像"},
+}  # fmt: skip
+
+
+def waterfall_paths(table: pd.DataFrame, words: Mapping) -> tuple[dict, dict]:
+    """`plots.ladder`'s paths and ceiling, from a ladder's table."""
+    percent = 100 * table.accuracy
+    first = [("degraded", "degraded"), ("adapt", "control"), ("sr", "frozen"), ("joint", "joint")]
+    second = [("degraded", "degraded"), ("sr", "cascade"), ("adapt", "frozen")]
+    paths = {
+        words[name]: [{"label": words[label], "value": percent[rung], "accent": label == "sr"} for label, rung in steps]
+        for name, steps in (("one", first), ("two", second)) if {rung for _, rung in steps} <= set(table.index)
+    }  # fmt: skip
+    return paths, {"label": words["clean"], "value": percent["clean"]}
+
+
+def waterfall(scores, table: pd.DataFrame) -> Figure:
+    """The way from degraded to clean, step by step, and beside it, zoomed in, the fine-tuned arms."""
+    words = WORDS["en"]
+    paths, ceiling = waterfall_paths(table, words)
+    arms = [
+        {"label": plots.name_of(rung).lower(), "value": 100 * row.accuracy,
+         "low": 100 * row.low, "high": 100 * row.high,
+         "accent": rung == "frozen", "seeds": (100 * scores.correct(rung).float().mean(1)).tolist()}
+        for rung, row in table.iterrows() if rung in ARMS
+    ]  # fmt: skip
+    num, seeds = len(scores.ladder.test_lr), len(scores.settings.seeds)
+    note = words["note"].format(data=scores.test_set.name, num=num, seeds=seeds)
+    return plots.ladder(paths, ceiling, arms, words["headings"], words["accuracy"], words["title"], note)
+
+
+def disagreements(scores, above: str, below: str, num: int) -> Tensor:
+    """Indices of `num` test images on which two rungs disagree: first those that `above` alone classifies correctly,
+    then those that `below` alone does, in the share in which they occur; of each, the ones with the surest predictions.
+    Where too few are found, further images follow.
+    """
+    right, wrong = (scores.correct(rung, [scores.first])[0] for rung in (above, below))
+    sure = scores.test(above)["probability"] + scores.test(below)["probability"]
+    parts = [(right & ~wrong).nonzero()[:, 0], (wrong & ~right).nonzero()[:, 0]]
+    share = round(num * len(parts[0]) / max(1, len(parts[0]) + len(parts[1])))
+    share = min(max(share, 1), num - 1)
+    chosen = torch.cat([part[sure[part].argsort(descending=True)[:count]]
+                        for part, count in zip(parts, (share, num - share), strict=True)])  # fmt: skip
+    rank = (sure + 3 * (right != wrong)).index_fill(0, chosen, -1)
+    return torch.cat([chosen, rank.argsort(descending=True)[: num - len(chosen)]])
+
+
+def predictions(scores, rung: str, index: Tensor) -> tuple[Tensor, list[str]]:
+    """What the classifier of a rung sees of some test images, and its predictions as captions with ✓ or ✗."""
+    images = (scores.ladder.test_hr if rung == "clean" else scores.ladder.test_lr)[index]
+    sr_img, logits = training.predict(scores.ladder.network(rung, scores.first), images)
+    return sr_img, plots.marked(logits.argmax(1), scores.ladder.test_labels[index], scores.ladder.classes)
+
+
+def stages_panel(scores, stages: list[str], index: Tensor) -> Figure:
+    """Some test images as each rung's classifier sees them, with its predictions."""
+    columns, titles = {"16×16": scores.ladder.test_lr[index]}, {}
+    for stage in stages:
+        columns[stage], titles[stage] = predictions(scores, stage, index)
+    return plots.panel(columns, titles, [scores.ladder.classes[k] for k in scores.ladder.test_labels[index]])
+
+
+def hero(scores, table: pd.DataFrame, language: str = "en", font: str | None = None) -> Figure:
+    """README's figure: an image that super-resolution helps, one that it harms, and the waterfall."""
+    words, strips = WORDS[language], []
+    frozen, control, clean = (scores.correct(rung, [scores.first])[0] for rung in ("frozen", "control", "clean"))
+    for label, ahead, behind in (("helps", frozen, control), ("harms", control, frozen)):
+        there = (ahead & ~behind).nonzero()[:, 0]
+        there = there if len(there) else torch.arange(len(clean))  # a short run's arms may all agree
+        sure = sum(scores.test(rung)["probability"] for rung in ("frozen", "control")) * clean
+        index = (sure + 3 * (ahead & ~behind)).argmax()[None]
+        seen = {rung: predictions(scores, rung, index) for rung in ("control", "frozen", "clean")}
+        strips.append({
+            "label": words[label].format(count=f"{(ahead & ~behind).sum():,}"),
+            "images": [scores.ladder.test_lr[index][0], *(img[0] for img, _ in seen.values())],
+            "captions": ["", *(captions[0] for _, captions in seen.values())],
+        })  # fmt: skip
+    num, seeds = len(scores.ladder.test_lr), scores.settings.seeds
+    note = words["hero note"].format(data=scores.test_set.name, num=num, seed=seeds[0], seeds=len(seeds))
+    return plots.hero(strips, words["columns"], *waterfall_paths(table, words), words["accuracy"], words["hero"], note,
+                      font)  # fmt: skip
+
+
+def save_heroes(scores, table: pd.DataFrame) -> None:
+    """hero.png, and hero_zh.png where a Chinese font is installed; only where every rung of them is there."""
+    if not {"control", "frozen", "joint"} <= set(table.index):
+        return
+    plots.show(hero(scores, table), "hero", scores.folder, quiet=True)
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    fonts = ("Noto Sans CJK SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Micro Hei")
+    if font := next((name for name in fonts if name in known), None):
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # some of them have no bold weight
+        plots.show(hero(scores, table, "zh", font), "hero_zh", scores.folder, quiet=True)
