@@ -359,6 +359,22 @@ class Scores:
         tried = {name: described(degradation) for name, degradation in degradations.items()}
         return self._kept(rung, seed, "unseen", compute, num_unseen=num, tried=tried)["correct"]
 
+    @functools.cache
+    def views(self, rung: str, seed: int | None = None) -> Tensor:
+        """(3, images) bool: which test images a rung classifies correctly by the mean logits of 1, 2, 10 `VIEWS`."""
+        seed, ladder = self.first if seed is None else seed, self.ladder
+
+        def compute():
+            model, total, predictions = ladder.network(rung, seed), 0, []
+            sr_img = training.predict(model.sr, ladder.test_hr if rung == "clean" else ladder.test_lr)
+            for number, (flip, *shift) in enumerate(VIEWS, 1):
+                total = total + training.predict(model.classifier, view(sr_img, flip, *shift))
+                predictions += [total.argmax(1).to(torch.uint8)] if number in NUM_VIEWS else []
+            return {"prediction": torch.stack(predictions)}
+
+        found = self._kept(rung, seed, "views", compute, views=VIEWS, view=view)
+        return found["prediction"] == ladder.test_labels
+
     def correct(self, rung: str, seeds: list[int] | None = None) -> Tensor:
         """(seeds, images) bool: which test images a rung classifies correctly."""
         predictions = [self.test(rung, seed)["prediction"] for seed in seeds or self.ladder.seeds(rung)]
@@ -447,10 +463,82 @@ class Scores:
         runs.write_info(self.folder, (runs.read_info(self.folder) or {}) | info)
 
 
+VIEWS = [(flip, *shift) for shift in ((0, 0), (0, 2), (0, -2), (2, 0), (-2, 0)) for flip in (False, True)]
+NUM_VIEWS = (1, 2, 10)  # the image; it and its mirror image; both, also moved by two pixels to each side
+
+
+def view(img: Tensor, flip: bool, down: int, right: int) -> Tensor:
+    """Images (N, C, H, W) as a classifier may see them too: mirrored, moved by up to two pixels, border reflected."""
+    img = img.flip(-1) if flip else img
+    height, width = img.shape[-2:]
+    return F.pad(img, (2, 2, 2, 2), mode="reflect")[..., 2 - down : 2 - down + height, 2 - right : 2 - right + width]
+
+
+def views_table(scores: Scores, rungs: Mapping[str, list[int]]) -> pd.DataFrame:
+    """A row a rung and number of views: GFLOP per image, accuracy. rungs: {rung: the random seeds whose weights are
+    here}; what is compared is compared at these.
+    """
+    rows, ladder = [], scores.ladder
+    for rung, seeds in rungs.items():
+        model = ladder.network(rung, seeds[0])
+        lr_img = (ladder.test_hr if rung == "clean" else ladder.test_lr)[:1].to(ladder.device)
+        once, each = gflop(model.sr, lr_img), gflop(model.classifier, ladder.test_hr[:1].to(ladder.device))
+        correct = torch.stack([scores.views(rung, seed) for seed in seeds])
+        rows += [{"rung": rung, "views": num, "gflop": once + num * each, "seeds": len(seeds),
+                  "accuracy": correct[:, k].float().mean().item()} for k, num in enumerate(NUM_VIEWS)]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def compare_views(scores: Scores, above: tuple[str, int], below: tuple[str, int], seeds: list[int]) -> dict:
+    """`metrics.compare` of two rungs, each with a number of views, ("control", 10), at the same seeds."""
+    pair = [torch.stack([scores.views(rung, seed)[NUM_VIEWS.index(num)] for seed in seeds])
+            for rung, num in (above, below)]  # fmt: skip
+    return metrics.compare(*pair)
+
+
+def gradients(model: NetSet.MultiTaskNet, batch: Mapping[str, Tensor], label_smoothing: float) -> dict[str, Tensor]:
+    """The gradient of each of the joint loss's two terms at SRNet's weights, as one vector each."""
+    weights = [weight for weight in model.sr.parameters() if weight.requires_grad]
+    sr_img, logits = model(batch["lr_img"])
+    losses = {"l1": F.l1_loss(sr_img, batch["hr_img"]),
+              "cross_entropy": F.cross_entropy(logits, batch["label"], label_smoothing=label_smoothing)}  # fmt: skip
+    return {name: torch.cat([part.flatten() for part in torch.autograd.grad(value, weights, retain_graph=True)])
+            for name, value in losses.items()}  # fmt: skip
+
+
+def angles(scores: Scores, rung: str, num_batches: int = 12, batch_size: int = 128) -> dict[str, dict]:
+    """How the gradients of L1 and cross-entropy at SRNet lie to each other, on training and on validation images, batch
+    by batch: their norms and the cosine of their angle; and `mean_cosine`, that of their means. Evaluation mode.
+    """
+    ladder, smoothing = scores.ladder, scores.settings.label_smoothing
+    parts = {"training": (ladder.images, ladder.labels), "validation": (ladder.valid_hr, ladder.valid_labels)}
+
+    def compute():
+        found, model = {}, ladder.network(rung, scores.first).requires_grad_(True)
+        for part, (images, labels) in parts.items():
+            vectors: dict = {"l1": [], "cross_entropy": []}
+            for start in range(0, min(num_batches * batch_size, len(images) // batch_size * batch_size), batch_size):
+                hr_img = images[start : start + batch_size].cpu()
+                batch = {"lr_img": datasets.to_float(ladder.degradation(hr_img)), "hr_img": datasets.to_float(hr_img),
+                         "label": labels[start : start + batch_size].cpu()}  # fmt: skip
+                batch = {name: value.to(ladder.device) for name, value in batch.items()}
+                for name, vector in gradients(model, batch, smoothing).items():
+                    vectors[name].append(vector.cpu())
+            l1, cross_entropy = (torch.stack(vectors[name]) for name in ("l1", "cross_entropy"))
+            found |= {f"{part} l1": l1.norm(dim=1), f"{part} cross_entropy": cross_entropy.norm(dim=1),
+                      f"{part} cosine": F.cosine_similarity(l1, cross_entropy),
+                      f"{part} mean_cosine": F.cosine_similarity(l1.mean(0), cross_entropy.mean(0), 0)[None]}
+        return found
+
+    kept = scores._kept(rung, scores.first, "angles", compute, gradients=gradients, batches=[num_batches, batch_size])
+    return {part: {name: kept[f"{part} {name}"].tolist() for name in ("l1", "cross_entropy", "cosine", "mean_cosine")}
+            for part in parts}  # fmt: skip
+
+
 def gflop(model: nn.Module, img: Tensor) -> float:
     """What one forward pass costs, 10^9 operations; a multiply-add counts as two."""
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model(img)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(img)
     return counter.get_total_flops() / 1e9
 
 

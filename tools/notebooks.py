@@ -176,8 +176,8 @@ def show_source(*objects: Any) -> None:
 
 
 def snapshot(step: int, values: dict, run: Any, img: Any, truth: Any, every: int) -> None:
-    """A `report` of `training.fit`: every so many epochs and after the last, in the run's folder, comparison/, loss/ and
-    metrics/ (figures), param/ (the weights), shown/ (the network's outputs for `img`) and output.log, as the plan for
+    """A `report` of `training.fit`: every so many epochs and after the last, in the run's folder, comparison/, loss/
+    and metrics/ (figures), param/ (the weights), shown/ (what the network makes of `img`), output.log, as the plan for
     colorization lists them.
     """
     from datasets import to_uint8

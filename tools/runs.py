@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import nn
 
 import datasets
+import NetSet
 from tools import files, plots
 from tools import settings as settings_tables
 from tools.files import process_count, process_rank
@@ -256,6 +257,39 @@ def read_run(folder: str | Path) -> Run | None:
         return Run(folder, info, pd.read_csv(path))
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}). Restore it, or: {DELETE}") from error
+
+
+# --- trained networks by name -----------------------------------------------------------------------------------
+
+TRAINED = {  # name: the run that trained it, and its name in NetSet.NETWORKS; "": an upsampler before a classifier
+    "srnet_x2": ("task1", "srnet"), "srresnet_x4": ("srgan_x4/srresnet", "srresnet"),
+    "srgan_x4": ("srgan_x4", "srresnet"), "resshuffle_x4": ("resshuffle_x4", "resshuffle"),
+    "restore": ("joint_restoration/seed0/restore", "jointnet"), "colorize": ("colorization", "colorizer"),
+    "joint_restoration": ("joint_restoration/seed0/joint", "jointnet"), "classifier": ("task2", "classifynet"),
+    **{arm: (f"multi/seed0/{arm}", "") for arm in
+       ("control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss")},
+}  # fmt: skip
+
+
+def load_network(name: str, results_root: str | Path = ROOT / "results") -> nn.Module:
+    """A trained network of `TRAINED`, in evaluation mode, on the GPU where there is one.
+
+    Those of task "multi" are `NetSet.MultiTaskNet`: lr_img (N, 3, 16, 16) -> (sr_img (N, 3, 32, 32), logits (N, 10)).
+    Raises ValueError for another name, FileNotFoundError where it is not trained yet.
+    """
+    if name not in TRAINED:
+        raise ValueError(f"there is no trained network {name!r}; there are {', '.join(TRAINED)}.")
+    (place, network), root = TRAINED[name], Path(results_root)
+    run, notebook = read_run(root / place), settings_tables.NOTEBOOKS[place.split("/")[0]]
+    if run is None or not run.has_weights:
+        raise FileNotFoundError(f"{root / place} holds no trained network: run {notebook} first.")
+    if network:
+        model = NetSet.make(run.info["settings"], network)
+    else:
+        first, second = (read_info(root / task)["settings"] for task in ("task1", "task2"))
+        sr = NetSet.BicubicUpsampler(2) if name == "control" else NetSet.make(first, "srnet")
+        model = NetSet.MultiTaskNet(sr, NetSet.make(second, "classifynet"))
+    return run.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 # --- comparing runs ---------------------------------------------------------------------------------------------
