@@ -1,6 +1,6 @@
 """Every trained network in one line, from a clone: torch.hub.load(FOLDER, "frozen", source="local").
 
-torch.hub.list(FOLDER, source="local") names them. Images go in as RGB floats in [0, 1], (N, 3, H, W).
+They are named in tools/runs.py, TRAINED. Images go in as RGB floats in [0, 1], (N, 3, H, W).
 """
 from tools.runs import TRAINED, load_network
 

@@ -166,6 +166,7 @@ def train_gan_epoch(networks: Mapping, content_loss, batches: Iterable[Batch], o
             stepper.step()
         probabilities = {"real": real.sigmoid().mean(), "fake": fake.sigmoid().mean()}
         run.log({"loss": total, "adversarial": adversarial, **parts, "discriminator": loss} | probabilities)
+        discriminator.requires_grad_(True)
 
 
 class _Training:

@@ -309,8 +309,9 @@ def find_runs(results_root: str | Path = "results", task: str | None = None) -> 
     """Every finished run of the study and of the lab, of one task or of all, the newest first."""
     root = Path(results_root)
     folders = {path.parent for name in ([task] if task else settings_tables.NOTEBOOKS)
-               for place in (root / name, root / "lab" / name) for path in place.glob("**/run.json")}  # fmt: skip
-    found = [run for run in map(read_run, folders) if run and len(run.history)]
+               for place in (root / name, root / "lab" / name) for path in place.glob("**/run.json")
+               if (path.parent / "history.csv").exists()}  # fmt: skip
+    found = [run for run in map(read_run, folders) if run]
     return sorted(found, key=lambda run: run.info.get("ended", ""), reverse=True)
 
 
