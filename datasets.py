@@ -6,28 +6,335 @@ fetches a set. An image is RGB uint8 (3, H, W) at rest and float32 in [0, 1] eve
 
 import argparse
 import hashlib
+import math
 import os
 import pickle
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tools import drawn
 from tools.download import ARCHIVES, DATA_ROOT, download
 
 # isort: off
-from tools.images import Damage, Fuzz, GaussianNoise, Occlusion, augment, blur, degradations, grey, jpeg  # noqa: F401
-from tools.images import announced_sides, draw_integers, imresize, list_images, read_image, to_float, to_uint8  # noqa: F401
-from tools.images import whole_scale
+from tools.images import announced_sides, as_floats, as_given, blur, check_images, grey, imresize, jpeg  # noqa: F401
+from tools.images import list_images, read_image, to_float, to_uint8  # noqa: F401 - some for whoever imports this module
 # isort: on
+
+# --- degradations ----------------------------------------------------------------------------------------------------
+
+
+class Degradation:
+    """What is done to images before a network sees them: uint8 (N, 3, H, W) or (3, H, W) -> uint8 of H/s and W/s.
+
+    `name` labels figures; `scale_factor` is HR side / LR side, 1 where the size stays; `margin` is how many HR pixels
+    beyond its own an output pixel depends on, a multiple of scale_factor. Chance is drawn on the CPU from `generator`;
+    without one it is always the same. One of your own: a class derived from this one with a `__call__`, and those of
+    the three that differ. It is known by its class's code and its attributes, which therefore never change.
+    """
+
+    label, scale_factor, margin = "", 1, 0  # label: what the name is made of, as in "blur σ {0.sigma:g}"
+
+    @property
+    def name(self) -> str:
+        return vars(self).get("name") or self.label.format(self) or type(self).__name__
+
+    @name.setter
+    def name(self, name: str) -> None:
+        vars(self)["name"] = name
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} needs a method __call__(self, images, generator=None)")
+
+
+def _or_fixed(generator: torch.Generator | None) -> torch.Generator:
+    return generator or torch.Generator().manual_seed(0)
+
+
+def fork(generator: torch.Generator | None) -> torch.Generator:
+    """A generator for a degradation, seeded by this one (or by torch's global one), which does not move."""
+    copy = torch.Generator()
+    copy.set_state((generator or torch.default_generator).get_state())
+    return copy.manual_seed(int(torch.randint(2**62, (), generator=copy)))
+
+
+def whole_scale(scale_factor: int) -> int:
+    if int(scale_factor) != scale_factor or scale_factor < 1:
+        raise ValueError(f"scale_factor must be a whole number of at least 1, found {scale_factor}")
+    return int(scale_factor)
+
+
+@dataclass(frozen=True)
+class _Downsampling(Degradation):
+    """Divides the sides by `scale_factor`; ValueError where they are no multiples of it."""
+
+    scale_factor: int = 2
+    reach = 0  # LR pixels to either side that an output depends on
+
+    def __post_init__(self):
+        vars(self)["scale_factor"] = whole_scale(self.scale_factor)
+
+    @property
+    def margin(self) -> int:
+        return self.reach * self.scale_factor
+
+    def small_size(self, images: Tensor) -> tuple[int, int]:
+        check_images(images)
+        scale, (height, width) = self.scale_factor, images.shape[-2:]
+        if height % scale or width % scale:
+            found = f"takes sides that are multiples of {scale}, found {height}x{width}"
+            raise ValueError(f"{type(self).__name__} {found}: crop the image")
+        return height // scale, width // scale
+
+
+class Fuzz(_Downsampling):
+    """MATLAB's bicubic downsampling, the course document's "fuzz": uint8 -> MATLAB's bytes, floats -> floats in [0, 1].
+    The course document's resizers, PIL and torch, differ at the border and in the last bit.
+    """
+
+    label, reach = "bicubic ×{0.scale_factor}", 2  # the widened cubic reaches two LR pixels to either side
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        height, width = self.small_size(images)
+        lr_img = imresize(images, 1 / self.scale_factor)[..., :height, :width]  # 525 * (1 / 75) is a little above 7
+        return lr_img if images.dtype == torch.uint8 else lr_img.clamp(0, 1)
+
+
+class _Interpolated(_Downsampling):
+    mode = ""
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        size = self.small_size(images)
+        lr_img = F.interpolate(as_floats(images).reshape(-1, *images.shape[-3:]), size=size, mode=self.mode)
+        return as_given(images, lr_img).reshape(*images.shape[:-2], *size)
+
+
+class Area(_Interpolated):
+    """The mean of each square of pixels."""
+
+    label, mode = "area ×{0.scale_factor}", "area"
+
+
+class Nearest(_Interpolated):
+    """The first pixel of each square of pixels."""
+
+    label, mode = "nearest ×{0.scale_factor}", "nearest"
+
+
+class BicubicPlain(_Interpolated):
+    """torch's bicubic interpolation (a = -0.75), which does not blur before it takes fewer pixels."""
+
+    label, mode, reach = "bicubic ×{0.scale_factor}, no antialias", "bicubic", 1
+
+
+@dataclass(frozen=True)
+class Rescaled(Degradation):
+    """MATLAB's bicubic by `shrink` and back up, so that in the end the sides are divided by `scale_factor`."""
+
+    shrink: int
+    scale_factor: int = 2
+    label = "bicubic ×{0.shrink}"
+
+    @property
+    def margin(self) -> int:  # two pixels of the smallest image on the way down, two on the way up
+        return math.lcm(4 * self.shrink, self.scale_factor)
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        height, width = (side // self.scale_factor for side in images.shape[-2:])
+        return imresize(imresize(images, 1 / self.shrink), self.shrink / self.scale_factor)[..., :height, :width]
+
+
+@dataclass(frozen=True)
+class Blur(Degradation):
+    """Gaussian blur of standard deviation `sigma` pixels."""
+
+    sigma: float = 1.0
+    label = "blur σ {0.sigma:g}"
+
+    @property
+    def margin(self) -> int:
+        return math.ceil(3 * self.sigma)
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return blur(images, self.sigma)
+
+
+@dataclass(frozen=True)
+class Noise(Degradation):
+    """Gaussian noise of standard deviation `sigma` in units of [0, 1]; floats stay floats, clamped."""
+
+    sigma: float = 0.1
+    label = "noise σ {0.sigma:g}"
+
+    def __post_init__(self):
+        if self.sigma < 0:
+            raise ValueError(f"sigma must be at least 0, found {self.sigma}")
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        noise = torch.randn(images.shape, generator=_or_fixed(generator)).to(images.device)
+        return as_given(images, as_floats(images) + self.sigma * noise)
+
+
+GaussianNoise = Noise
+
+
+@dataclass(frozen=True)
+class Occlusion(Degradation):
+    """A black square of `size` pixels a side at a random place inside each image; floats stay floats."""
+
+    size: int = 8
+    label = "mask {0.size}×{0.size}"
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        check_images(images)
+        if not 1 <= self.size <= min(images.shape[-2:]):
+            raise ValueError(f"a square of {self.size} pixels does not fit into {images.shape[-2]}x{images.shape[-1]}")
+        batch = images if images.dim() == 4 else images[None]
+        return batch.masked_fill(_squares(batch, self.size, _or_fixed(generator)), 0).reshape(images.shape)
+
+
+@dataclass(frozen=True)
+class Jpeg(Degradation):
+    """Through JPEG and back, quality 1 to 95. A crop is compressed by itself: its blocks begin at its corner."""
+
+    quality: int = 50
+    label, margin = "JPEG {0.quality}", 16  # a block of chroma: those that are filled up lie outside the crop
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return jpeg(images.reshape(-1, *images.shape[-3:]), self.quality).reshape(images.shape)
+
+
+@dataclass(frozen=True, init=False)
+class Chain(Degradation):
+    """One degradation after the other: Chain(Blur(1), Fuzz(2), Noise(0.05))."""
+
+    parts: tuple[Degradation, ...]
+
+    def __init__(self, *parts: Degradation):
+        name, margin = ", ".join(part.name.removeprefix("bicubic ") for part in parts), 0
+        scale_factor = math.prod(part.scale_factor for part in parts)
+        for part in reversed(parts):
+            margin = margin * part.scale_factor + part.margin
+        margin = -(-margin // scale_factor) * scale_factor
+        vars(self).update(parts=parts, name=name, scale_factor=scale_factor, margin=margin)
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        generator = _or_fixed(generator)
+        for part in self.parts:
+            images = part(images, generator)
+        return images
+
+
+@dataclass(frozen=True, init=False)
+class Choice(Degradation):
+    """One of several degradations at random for each image, each as likely; they share one scale_factor."""
+
+    parts: tuple[Degradation, ...]
+
+    def __init__(self, *parts: Degradation):
+        scales = {part.name: part.scale_factor for part in parts}
+        if len(set(scales.values())) != 1:
+            raise ValueError(f"Choice takes degradations that share one scale_factor, found {scales}")
+        margin = max(part.margin for part in parts)
+        vars(self).update(parts=parts, name=" or ".join(scales), scale_factor=parts[0].scale_factor, margin=margin)
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        generator, batch = _or_fixed(generator), images.reshape(-1, *images.shape[-3:])
+        chosen, degraded = torch.randint(len(self.parts), (len(batch),), generator=generator), [None] * len(batch)
+        for number, part in enumerate(self.parts):
+            if index := [i for i, choice in enumerate(chosen.tolist()) if choice == number]:
+                for i, img in zip(index, part(batch[index], generator), strict=True):
+                    degraded[i] = img
+        degraded = torch.stack(degraded)
+        return degraded.reshape(*images.shape[:-3], *degraded.shape[1:])
+
+
+def degradations() -> dict[str, Degradation]:
+    """Nine ways to downsample by 2, by name, the study's first."""
+    half = Fuzz(2)
+    ways = [half, Rescaled(3), Rescaled(4), Area(2), Nearest(2), BicubicPlain(2), Chain(Blur(1.0), half),
+            Chain(half, Noise(0.05)), Chain(half, Jpeg(50))]  # fmt: skip
+    return {way.name: way for way in ways}
+
+
+@dataclass(frozen=True)
+class Damage:
+    """(img (N, 3, H, W), kind) -> the damaged images, and 0 in their mask, 1 elsewhere. "clean" leaves them.
+
+    "low_res" is downsampled by 2 and brought back by bicubic; `kinds` has it on request. Without a generator the damage
+    is always the same.
+    """
+
+    sigma: float = 0.1
+    mask_size: int = 8
+    kinds: tuple[str, ...] = ("noise", "mask", "both")
+
+    def __call__(self, img: Tensor, kind: str, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        if kind not in ("clean", "noise", "mask", "both", "low_res"):
+            raise ValueError(f"kind must be clean, noise, mask, both or low_res, found {kind!r}")
+        generator, visible = _or_fixed(generator), torch.ones_like(img)
+        if kind == "low_res":
+            img = as_given(img, imresize(as_floats(Fuzz(2)(img)), 2))
+        if kind in ("noise", "both"):
+            img = Noise(self.sigma)(img, generator)
+        if kind in ("mask", "both"):
+            visible = Occlusion(self.mask_size)(visible, generator)
+        return img * visible, visible
+
+
+# --- random changes for training -------------------------------------------------------------------------------------
+
+
+def draw_integers(count: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One whole number in [0, count) for each entry of `count`, drawn on the CPU."""
+    draw = torch.rand(count.shape, generator=generator, dtype=torch.float64) * count
+    return torch.minimum(draw.long(), count - 1)
+
+
+def _squares(batch: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
+    """True in one random square of `size` per image: (N, C, H, W) -> bool (N, 1, H, W) on the same device."""
+    num, _, *sides = batch.shape
+    corner = draw_integers(torch.tensor(sides)[:, None].expand(2, num) - size + 1, generator).to(batch.device)
+    row, col = (torch.arange(side, device=batch.device) - corner[i, :, None] for i, side in enumerate(sides))
+    row, col = ((x >= 0) & (x < size) for x in (row, col))
+    return row[:, None, :, None] & col[:, None, None, :]
+
+
+def augment(
+    images: Tensor, flip: bool = True, shift: int = 4, cutout: int = 0, generator: torch.Generator | None = None
+) -> Tensor:
+    """Random flip, shift and cutout of each image, a whole batch at once: uint8 (N, C, H, W) -> the same.
+
+    Half of the images are mirrored; each is moved by up to `shift` pixels, the uncovered border reflected (edge not
+    repeated); a random square of `cutout` pixels gets the image's mean colour. Numbers are drawn on the CPU.
+    """
+    num, _, *sides = images.shape
+    if not 0 <= shift < min(sides) or not 0 <= cutout <= min(sides):
+        raise ValueError(f"shift {shift} or cutout {cutout} does not fit images of {sides[0]}x{sides[1]}")
+    device = images.device
+    move = torch.randint(-shift, shift + 1, (2, num, 1), generator=generator).to(device)
+    row, col = ((torch.arange(side, device=device) + move[i]).abs() for i, side in enumerate(sides))
+    row, col = (torch.minimum(x, 2 * (side - 1) - x) for x, side in zip((row, col), sides, strict=True))
+    if flip:
+        mirrored = torch.rand(num, 1, generator=generator) < 0.5
+        col = torch.where(mirrored.to(device), col.flip(1), col)
+    place = (row[:, :, None] * sides[1] + col[:, None, :]).view(num, 1, -1)
+    images = images.flatten(2).gather(2, place.expand(-1, images.shape[1], -1)).view(images.shape)
+    if cutout:
+        mean = (images.float().mean((2, 3), keepdim=True) + 0.5).to(images.dtype)
+        images = torch.where(_squares(images, cutout, generator), mean, images)
+    return images
+
 
 # --- super-resolution: training crops and test images ----------------------------------------------------------------
 
@@ -115,7 +422,7 @@ class DIV2KDataset(torch.utils.data.Dataset):
     """
 
     def __init__(
-        self, root: str | Path | None = None, crop_size: int = 128, scale_factor: int = 2, augment: bool = True, *,  # noqa: F811
+        self, root: str | Path | None = None, crop_size: int = 128, scale_factor: int = 2, augment: bool = True, *,
         images: Sequence[Tensor] | None = None, names: Sequence[str] | None = None, name: str | None = None,
         max_images: int | None = None, max_gigabytes: float = 12,
     ):  # fmt: skip
@@ -524,7 +831,7 @@ def _found(part: str, root: str | Path) -> dict[str, object]:
 
 
 def find_sr_train(
-    root: str | Path = DATA_ROOT, crop_size: int = 128, scale_factor: int = 2, augment: bool = True,  # noqa: F811
+    root: str | Path = DATA_ROOT, crop_size: int = 128, scale_factor: int = 2, augment: bool = True,
     max_images: int | None = None,
 ) -> DIV2KDataset:  # fmt: skip
     """Training crops of the first of PHOTOGRAPH_SETS that is there, else of the embedded photographs."""
