@@ -70,9 +70,10 @@ def test_chance_is_drawn_from_the_generator_and_is_fixed_without_one():
     by_hand = Noise(0.2)(Noise(0.1)(img, generator), generator)
     assert torch.equal(Chain(Noise(0.1), Noise(0.2))(img, seed(3)), by_hand)
     before = seed(4)
-    first, second = datasets.fork(before), datasets.fork(before)
-    assert torch.equal(torch.rand(3, generator=first), torch.rand(3, generator=second))
-    assert torch.equal(torch.rand(3, generator=before), torch.rand(3, generator=seed(4)))  # it has not moved
+    forks = [datasets.fork(generator) for generator in (before, before, seed(5))]
+    draws = [torch.rand(3, generator=generator) for generator in (*forks, before)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[1], draws[2])
+    assert torch.equal(draws[3], torch.rand(3, generator=seed(4)))  # it has not moved
 
 
 def test_choice_takes_one_part_for_each_image():
