@@ -1,16 +1,54 @@
-"""Ten classes of 32x32 images that the program draws itself, for where CIFAR-10 is absent.
+"""Images that need no download: the photographs inside the scikit-image wheel, and ten classes of 32x32 images that
+the program draws itself, for where CIFAR-10 is absent.
 
 Five shapes, each striped or dotted, over crops of photographs. The pattern repeats every 3 to 5 pixels, so that
 downsampling to 16x16 weakens it and does not erase it. `datasets.DrawnDataset` is the data set made of them.
 """
 from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from tools.images import read_image
+
+PHOTOGRAPHS_NAME = "photographs inside scikit-image"
+PHOTOGRAPHS = {  # split by image
+    "train": ("astronaut.png", "hubble_deep_field.jpg", "retina.jpg", "motorcycle_left.png", "moon.png", "brick.png",
+              "grass.png", "gravel.png"),
+    "valid": ("rocket.jpg", "camera.png"), "test": ("chelsea.png", "coffee.png"),
+}  # fmt: skip
+# The test images stand before photographs that neither SRNet nor the classifier learns from.
+BACKGROUNDS = {"train": ("astronaut.png", "motorcycle_left.png"), "test": ("chelsea.png", "coffee.png")}
 SHAPES = ("disc", "square", "triangle", "star", "heart")
 TEXTURES = ("striped", "dotted")
 PHOTO_SCALES = (2, 3, 4, 6)
 IMAGE_SIZE = 32
+
+
+def embedded_photographs(part: str) -> tuple[list[Tensor], list[str]]:
+    """(uint8 images (3, H, W), names) of "train", "valid" or "test", from scikit-image's wheel, never the network."""
+    return [_photograph(file) for file in PHOTOGRAPHS[part]], [Path(file).stem for file in PHOTOGRAPHS[part]]
+
+
+def embedded(part: str) -> dict[str, object]:
+    """The same, as `DIV2KDataset` and `SRTestSet` take them."""
+    images, names = embedded_photographs(part)
+    return {"images": images, "names": names, "name": PHOTOGRAPHS_NAME}
+
+
+def _photograph(file: str) -> Tensor:
+    with resources.as_file(resources.files("skimage.data") / file) as path:
+        return read_image(path)
+
+
+def draw_set(train: bool, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """`size` images, uint8 (N, 32, 32, 3), and their labels, int64: the same everywhere."""
+    photos = [_photograph(file).permute(1, 2, 0).numpy() for file in BACKGROUNDS["train" if train else "test"]]
+    rng = np.random.default_rng([0, int(train)])
+    labels = rng.permutation(np.arange(size) % 10)
+    return draw_images(labels, photos, rng), labels.astype(np.int64)
 
 
 def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
