@@ -123,7 +123,7 @@ def test_orientation_is_applied_once(tmp_path, suffix, orientation):
     Image.fromarray(stored).save(tmp_path / f"turned.{suffix}", exif=exif)
     expected = torch.from_numpy(upright.copy()).permute(2, 0, 1)
     assert torch.equal(datasets.read_image(tmp_path / f"turned.{suffix}"), expected)
-    assert torch.equal(datasets.DIV2KDataset(tmp_path, crop_size=4, scale_factor=2).image(0), expected)
+    assert torch.equal(datasets.DIV2KDataset(tmp_path, 4, 2).image(0), expected)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

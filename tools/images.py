@@ -148,6 +148,29 @@ def jpeg(img: Tensor, quality: int = 50) -> Tensor:
     return torch.stack([compressed(pixels) for pixels in rows]).permute(0, 3, 1, 2).to(img.device)
 
 
+def draw_integers(count: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One whole number in [0, count) for each entry of `count`, drawn on the CPU."""
+    draw = torch.rand(count.shape, generator=generator, dtype=torch.float64) * count
+    return torch.minimum(draw.long(), count - 1)
+
+
+def random_squares(batch: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
+    """True in one random square of `size` per image: (N, C, H, W) -> bool (N, 1, H, W) on the same device."""
+    num, _, *sides = batch.shape
+    corner = draw_integers(torch.tensor(sides)[:, None].expand(2, num) - size + 1, generator).to(batch.device)
+    row, col = (torch.arange(side, device=batch.device) - corner[i, :, None] for i, side in enumerate(sides))
+    row, col = ((x >= 0) & (x < size) for x in (row, col))
+    return row[:, None, :, None] & col[:, None, None, :]
+
+
+def turned(img: Tensor, turn: Tensor) -> Tensor:
+    """The dihedral move 0..7 of each square image: (N, C, S, S), (N,) -> (N, C, S, S); 0 leaves it."""
+    bits = turn[:, None, None, None]
+    img = torch.where(bits & 1 > 0, img.flip(-1), img)
+    img = torch.where(bits & 2 > 0, img.flip(-2), img)
+    return torch.where(bits & 4 > 0, img.transpose(-1, -2), img)
+
+
 # --- image files -----------------------------------------------------------------------------------------------------
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
