@@ -69,10 +69,10 @@ def fork(generator: torch.Generator | None) -> torch.Generator:
 
 @dataclass(frozen=True)
 class _Downsampling(Degradation):
-    """Divides the sides by `scale_factor`; ValueError where they are no multiples of it."""
+    """Divides the sides by `scale_factor`, by torch's interpolation; ValueError where they are no multiples of it."""
 
     scale_factor: int = 2
-    reach = 0  # LR pixels to either side that an output depends on
+    mode, reach = "", 0  # reach: LR pixels to either side that an output depends on
 
     def __post_init__(self):
         if int(self.scale_factor) != self.scale_factor or self.scale_factor < 1:
@@ -91,6 +91,10 @@ class _Downsampling(Degradation):
             raise ValueError(f"{type(self).__name__} {found}: crop the image")
         return height // scale, width // scale
 
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        size, batch = self.small_size(images), as_floats(images).reshape(-1, *images.shape[-3:])
+        return as_given(images, F.interpolate(batch, size=size, mode=self.mode)).reshape(*images.shape[:-2], *size)
+
 
 class Fuzz(_Downsampling):
     """MATLAB's bicubic downsampling, the course document's "fuzz": uint8 -> MATLAB's bytes, floats -> floats in [0, 1].
@@ -108,25 +112,19 @@ class Fuzz(_Downsampling):
 FUZZ = Fuzz(2)  # the study's
 
 
-class _Interpolated(_Downsampling):
-    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        size, batch = self.small_size(images), as_floats(images).reshape(-1, *images.shape[-3:])
-        return as_given(images, F.interpolate(batch, size=size, mode=self.mode)).reshape(*images.shape[:-2], *size)
-
-
-class Area(_Interpolated):
+class Area(_Downsampling):
     """The mean of each square of pixels."""
 
     label, mode = "area ×{0.scale_factor}", "area"
 
 
-class Nearest(_Interpolated):
+class Nearest(_Downsampling):
     """The first pixel of each square of pixels."""
 
     label, mode = "nearest ×{0.scale_factor}", "nearest"
 
 
-class BicubicPlain(_Interpolated):
+class BicubicPlain(_Downsampling):
     """torch's bicubic interpolation (a = -0.75), which does not blur before it takes fewer pixels."""
 
     label, mode, reach = "bicubic ×{0.scale_factor}, no antialias", "bicubic", 1
@@ -297,7 +295,7 @@ def augment(
     """Random flip, shift and cutout of each image, a whole batch at once: uint8 (N, C, H, W) -> the same.
 
     Half of the images are mirrored; each is moved by up to `shift` pixels, the uncovered border reflected (edge not
-    repeated); a random square of `cutout` pixels gets the image's mean colour. Numbers are drawn on the CPU.
+    repeated); a random square of `cutout` pixels gets the image's mean color. Numbers are drawn on the CPU.
     """
     num, _, *sides = images.shape
     if not 0 <= shift < min(sides) or not 0 <= cutout <= min(sides):
@@ -531,7 +529,7 @@ class LabelledImages(torch.utils.data.Dataset):
 
 
 def labelled_folder(folder: str | Path, classes: Sequence[str] | None = None) -> LabelledImages:
-    """A folder of images for each class: of each image the largest centred square, brought to 32x32 by `imresize`.
+    """A folder of images for each class: of each image the largest centered square, brought to 32x32 by `imresize`.
 
     classes: those of the training images, so that a label means the same here; a class without images is said in a
     line. Without it the folders are the classes. ValueError on a folder that is none of the classes.

@@ -107,16 +107,11 @@ class Named(Mirrored):
         self.name = "mine"
 
 
-def test_degradations_of_ones_own_work_in_every_place():
-    img = random_image(24, 24)
+def test_a_degradation_is_its_class_and_its_parameters_also_one_of_ones_own():
     assert [d.name for d in (Mirrored(), Darker(0.5), Named())] == ["Mirrored", "darker, 50%", "mine"]
-    both = Chain(Mirrored(), Fuzz(2), Darker(0.5))
+    img, both = random_image(24, 24), Chain(Mirrored(), Fuzz(2), Darker(0.5))
     assert (both.name, both.scale_factor, both.margin) == ("Mirrored, ×2, darker, 50%", 2, 4)
     assert torch.equal(both(img), (imresize(img.flip(-1), 0.5) * 0.5).to(torch.uint8))
-    refuses(NotImplementedError, "needs a method __call__", datasets.Degradation(), img)
-
-
-def test_a_degradation_is_its_class_and_its_parameters():
     assert Fuzz(2) == Fuzz(2.0) != Fuzz(3) and Fuzz(2) != Nearest(2) and len({Noise(0.1), Noise(0.1), Blur(0.1)}) == 2
     assert Chain(Fuzz(2), Jpeg(50)) == Chain(Fuzz(2), Jpeg(50)) != Chain(Fuzz(2), Jpeg(40))
     assert [f.name for f in fields(Rescaled(3))] == ["shrink", "scale_factor"] and repr(Noise(1)) == "Noise(sigma=1)"
@@ -186,7 +181,7 @@ def test_a_random_batch_keeps_its_bits():
     assert datasets.augment(images, cutout=2).device.type == datasets.Occlusion(2)(images).device.type == "meta"
 
 
-def test_cutout_fills_a_square_with_the_mean_colour():
+def test_cutout_fills_a_square_with_the_mean_color():
     images = random_image(16, 16, batch=(50,))
     out = datasets.augment(images, flip=False, shift=0, cutout=6)
     for img, before in zip(out, images, strict=True):

@@ -133,7 +133,8 @@ def _request(url: str, headers: dict[str, str], timeout: float) -> http.client.H
 def _reason(error: Exception) -> str:
     if code := getattr(error, "code", None):
         return f"the server answers {code}"
-    return str(getattr(error, "reason", None) or error)
+    reason = getattr(error, "reason", None) or error
+    return str(getattr(reason, "strerror", None) or reason)
 
 
 PROBE_SECONDS = 5
@@ -142,26 +143,25 @@ _unreachable: dict[str, str] = {}  # host: why it cannot be reached, "" where it
 
 def probe(url: str) -> str:
     """Why the host of `url` cannot be reached, "" where it can: asked once a process, for at most five seconds. After a
-    host that does not answer at all no other is asked: this machine is taken to be offline.
+    host that gives no answer no other is asked: this machine is offline.
     """
-    host, silent = urlsplit(url).netloc, f"no answer in {PROBE_SECONDS} seconds"
-    if host not in _unreachable:
-        answers = [silent] if silent in _unreachable.values() else []
+    host, silent, answers = urlsplit(url).netloc, f"no answer in {PROBE_SECONDS} seconds", []
+    if host in _unreachable or silent in _unreachable.values():
+        return _unreachable.get(host, silent)
 
-        def ask() -> None:  # in a thread, since the search for a host's address knows no time limit
-            try:
-                _request(url, {"Range": "bytes=0-0"}, PROBE_SECONDS).close()
-                answers.append("")
-            except urllib.error.HTTPError:
-                answers.append("")  # the host is there; what is wrong with the file is said when it is fetched
-            except Exception as error:
-                answers.append(silent if isinstance(getattr(error, "reason", error), TimeoutError) else _reason(error))
+    def ask() -> None:  # in a thread, since the search for a host's address knows no time limit
+        try:
+            _request(url, {"Range": "bytes=0-0"}, PROBE_SECONDS).close()
+            answers.append("")
+        except urllib.error.HTTPError:
+            answers.append("")  # the host is there; what is wrong with the file is said when it is fetched
+        except Exception as error:
+            answers.append(silent if isinstance(getattr(error, "reason", error), TimeoutError) else _reason(error))
 
-        if not answers:
-            thread = threading.Thread(target=ask, daemon=True)
-            thread.start()
-            thread.join(PROBE_SECONDS)
-        _unreachable[host] = (answers or [silent])[0]
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    _unreachable[host] = answers[0] if answers else silent
     return _unreachable[host]
 
 
@@ -281,16 +281,15 @@ def show(root: str | Path = DATA_ROOT) -> None:
     """Prints every data set: where it lies and how many images, how to get it, or that it is broken."""
     root = data_root(root)
     hints = {a.target: f"{a.size}, python3 run.py data {name}" for name in ARCHIVES for a in ARCHIVES[name]}
-    hints |= {f"{name}/{part}": "by hand, see DS/README.md" for name in ("photographs", "CID22")
-              for part in ("train", "valid")}  # fmt: skip
+    hints |= dict.fromkeys(("photographs/train", "photographs/valid", "CID22/train", "CID22/valid"), "see DS/README.md")
     for target, hint in hints.items():
-        name = target.removesuffix("/HR").removesuffix("/cifar-10-batches-bin")
+        name, state = target.removesuffix("/HR").removesuffix("/cifar-10-batches-bin"), f"missing: {hint}"
         try:
-            place = find_vgg(name.split("-")[0], root) if name.endswith(".pth") else find(name, root)
-            state = str(place or f"missing: {hint}")
+            if place := find_vgg(name.split("-")[0], root) if name.endswith(".pth") else find(name, root):
+                state = str(place)
             if place and name == "CIFAR10" and not (place / "train").is_dir():
                 state += f", {sum(len(cifar10.read(place, train)) for train in (True, False)):,} images"
-            elif place and place.is_dir():
+            elif place and place.is_dir() and name != "CIFAR10":
                 state += f", {len(hr_files(place))} images"
         except (OSError, ValueError) as error:
             state = f"BROKEN: {error}"

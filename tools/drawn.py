@@ -100,7 +100,7 @@ def photo_crops(photos: Sequence[np.ndarray], count: int, rng: np.random.Generat
 def draw_images(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """Draws one image for each label, uint8 (N, 32, 32, 3): a textured shape over a photograph.
 
-    Label = 2 * shape + texture. Both textures cover half the shape with each of its two colours, so only
+    Label = 2 * shape + texture. Both textures cover half the shape with each of its two colors, so only
     the fine pattern tells them apart. Pixels see +, -, *, / and sqrt alone, which round the same everywhere.
     """
     count = len(labels)
@@ -139,9 +139,9 @@ def draw_images(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.random
     paints = between(0, 1, 2, 1, 1, 3)
     paints = 0.8 * (paints - (paints * luma).sum(-1, keepdims=True)) + 0.15 * surroundings[:, None]
     level, contrast = between(0.25, 0.65, 1, 1, 1), between(0.02, 0.36, 1, 1, 1)
-    paper_colour, ink_colour = paints[:, 0] + level - contrast, paints[:, 1] + level + contrast
+    paper_color, ink_color = paints[:, 0] + level - contrast, paints[:, 1] + level + contrast
     light = 1 + (between(-0.2, 0.2) * x / radius - between(0, 0.2) * y / radius)[..., None]
-    figure = np.clip((paper_colour + ink * (ink_colour - paper_colour)) * light, 0, 1)
+    figure = np.clip((paper_color + ink * (ink_color - paper_color)) * light, 0, 1)
 
     shadow = 0.45 * np.clip(0.6 - outline / 4, 0, 1)[..., None]
     img = background * (1 - shadow)
