@@ -26,6 +26,7 @@ from tools.identity import differences, hash_of, plain
 from tools.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
+FUNCTIONS = ("loss", "content_loss", "batches", "validate", "monitor")  # what a notebook hands over
 DELETE = "Delete the folder to train again."
 ACCEPT = "ACCEPT_STUDY"  # an environment variable, set by `run.py accept`
 
@@ -299,9 +300,12 @@ def changed_from_profile(task: Task, identity: Mapping) -> list[str]:
     table = settings_tables.choose(task.name, task.profile)
     words = [f"{name} {table[name]} → {value}" for name, value in plain(identity["settings"]).items()
              if name in table and value != plain(table[name])]  # fmt: skip
-    study = ((read_info(task.study) or {}).get("identity") or {}).get("code", {})
-    known = {name: value for name, value in identity["code"].items() if name in study and name != "network"}
-    return words + differences({"code": {name: study[name] for name in known}}, {"code": known})
+    study = (read_info(task.study) or {}).get("identity") or {}
+    roles = {role: title for role, title in study.get("roles", {}).items() if role in FUNCTIONS}
+    code = {name: value for name, value in study.get("code", {}).items() if name in identity["code"]}
+    now = {"roles": {role: identity["roles"].get(role) for role in roles},
+           "code": {name: identity["code"][name] for name in code}}  # fmt: skip
+    return words + differences({"roles": roles, "code": code}, now)
 
 
 def find_runs(results_root: str | Path = "results", task: str | None = None) -> list[Run]:
