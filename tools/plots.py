@@ -104,7 +104,7 @@ def show(fig: Figure, name: str = "", folder: str | Path = "", photo=False, alt=
         return
     kind, content = "jpeg" if photo else "png", _content(fig, photo)
     if name:
-        from tools.runs import write_whole
+        from tools.files import write_whole
 
         path = Path(folder) / f"{name}.{'jpg' if photo else 'png'}"
         try:
