@@ -64,9 +64,9 @@ def over_control(scores) -> Figure:
 
 def angles(found: Mapping[str, Mapping[str, Mapping]]) -> Figure:
     """Norms and cosines of two losses' gradients at SRNet, a dot per batch. found: {rung: `ladder.angles`}."""
-    fig, (norms, cosines) = plots._figure(plots.WIDTH, 3.6, "The label's gradient is far longer; only on images not "
-                                          "learned does it agree with the pixels'", "Batches of 128 images; a dot each; "
-                                          "seed 0", 1, 2)  # fmt: skip
+    title = "The label's gradient is far longer; only on images not learned does it agree with the pixels'"
+    note = "Batches of 128 images, a dot each; first seed"
+    fig, (norms, cosines) = plots._figure(plots.WIDTH, 3.6, title, note, 1, 2)
     columns = [(rung, part) for rung in found for part in found[rung]]
     for x, (rung, part) in enumerate(columns):
         values = found[rung][part]
