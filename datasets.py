@@ -1,33 +1,319 @@
-"""Every data set, and the images that need no download; with what images.py does to images.
+"""Every data set, the images that need no download, and what is done to images: degradations, random changes.
 
-`python datasets.py` lists what is present in DS/ and what is missing; `python datasets.py download NAME`
-fetches a set. An image is RGB uint8 (3, H, W) at rest and float32 in [0, 1] everywhere else.
+An image is RGB uint8 (3, H, W) at rest and float32 in [0, 1] everywhere else. `python3 run.py data` lists what is in
+DS/ and what is missing; `python3 run.py data NAME` fetches a set.
 """
 
-import argparse
 import hashlib
-import os
-import pickle
-import re
-import sys
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, cached_property
-from importlib import resources
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from tools import drawn
-from tools.download import ARCHIVES, DATA_ROOT, download
+from tools import cifar10, drawn
+from tools.cifar10 import CLASSES
 
 # isort: off
-from tools.images import Damage, Fuzz, GaussianNoise, Occlusion, augment, blur, degradations, grey, jpeg  # noqa: F401
-from tools.images import announced_sides, draw_integers, imresize, list_images, read_image, to_float, to_uint8  # noqa: F401
-from tools.images import whole_scale
+# some of these are here for whoever imports this module
+from tools.download import SR_TEST_SETS, absent_sr_test, fetch_missing, find_vgg, in_one_line, main  # noqa: F401
+from tools.drawn import PHOTOGRAPHS, PHOTOGRAPHS_NAME, embedded, embedded_photographs  # noqa: F401
+from tools.folders import DATA_ROOT, data_root, entries, find, hr_files, is_there, names_of, say_once, say_unread
+from tools.folders import set_name
+from tools.images import IMAGE_SUFFIXES, announced_sides, as_floats, as_given, check_images, draw_integers, imresize
+from tools.images import blur, grey, jpeg, list_images, random_squares, read_image, to_float, to_uint8, turned  # noqa: F401
 # isort: on
+
+# --- degradations ----------------------------------------------------------------------------------------------------
+
+
+class Degradation:
+    """What is done to images before a network sees them: uint8 (N, 3, H, W) or (3, H, W) -> uint8 of H/s and W/s.
+
+    `name` labels figures; `scale_factor` s is HR side / LR side; `margin` is how many HR pixels beyond its own an
+    output pixel depends on, a multiple of s. Chance is drawn on the CPU from `generator`; without one it is always the
+    same. One of your own is a class derived from this one with a `__call__`, and those of the three that differ. It is
+    known by its class's code and its attributes, which therefore never change.
+    """
+
+    label, scale_factor, margin = "", 1, 0  # label: what the name is made of, as in "blur σ {0.sigma:g}"
+
+    @property
+    def name(self) -> str:
+        return vars(self).get("name") or self.label.format(self) or type(self).__name__
+
+    @name.setter
+    def name(self, name: str) -> None:
+        vars(self)["name"] = name
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} needs a method __call__(self, images, generator=None)")
+
+
+def _or_fixed(generator: torch.Generator | None) -> torch.Generator:
+    return generator or torch.Generator().manual_seed(0)
+
+
+def fork(generator: torch.Generator | None) -> torch.Generator:
+    """A generator for a degradation, seeded by this one (or by torch's global one), which does not move."""
+    copy = torch.Generator()
+    copy.set_state((generator or torch.default_generator).get_state())
+    return copy.manual_seed(int(torch.randint(2**62, (), generator=copy)))
+
+
+@dataclass(frozen=True)
+class _Downsampling(Degradation):
+    """Divides the sides by `scale_factor`, by torch's interpolation; ValueError where they are no multiples of it."""
+
+    scale_factor: int = 2
+    mode, reach = "", 0  # reach: LR pixels to either side that an output depends on
+
+    def __post_init__(self):
+        if int(self.scale_factor) != self.scale_factor or self.scale_factor < 1:
+            raise ValueError(f"scale_factor must be a whole number of at least 1, found {self.scale_factor}")
+        vars(self)["scale_factor"] = int(self.scale_factor)
+
+    @property
+    def margin(self) -> int:
+        return self.reach * self.scale_factor
+
+    def small_size(self, images: Tensor) -> tuple[int, int]:
+        check_images(images)
+        scale, (height, width) = self.scale_factor, images.shape[-2:]
+        if height % scale or width % scale:
+            found = f"takes sides that are multiples of {scale}, found {height}x{width}"
+            raise ValueError(f"{type(self).__name__} {found}: crop the image")
+        return height // scale, width // scale
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        size, batch = self.small_size(images), as_floats(images).reshape(-1, *images.shape[-3:])
+        return as_given(images, F.interpolate(batch, size=size, mode=self.mode)).reshape(*images.shape[:-2], *size)
+
+
+class Fuzz(_Downsampling):
+    """MATLAB's bicubic downsampling, the course document's "fuzz": uint8 -> MATLAB's bytes, floats -> floats in [0, 1].
+    The course document's resizers, PIL and torch, differ at the border and in the last bit.
+    """
+
+    label, reach = "bicubic ×{0.scale_factor}", 2  # the widened cubic reaches two LR pixels to either side
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        height, width = self.small_size(images)
+        lr_img = imresize(images, 1 / self.scale_factor)[..., :height, :width]  # 525 * (1 / 75) is a little above 7
+        return lr_img if images.dtype == torch.uint8 else lr_img.clamp(0, 1)
+
+
+FUZZ = Fuzz(2)  # the study's
+
+
+class Area(_Downsampling):
+    """The mean of each square of pixels."""
+
+    label, mode = "area ×{0.scale_factor}", "area"
+
+
+class Nearest(_Downsampling):
+    """The first pixel of each square of pixels."""
+
+    label, mode = "nearest ×{0.scale_factor}", "nearest"
+
+
+class BicubicPlain(_Downsampling):
+    """torch's bicubic interpolation (a = -0.75), which does not blur before it takes fewer pixels."""
+
+    label, mode, reach = "bicubic ×{0.scale_factor}, no antialias", "bicubic", 1
+
+
+@dataclass(frozen=True)
+class Rescaled(Degradation):
+    """MATLAB's bicubic by `shrink` and back up, so that in the end the sides are divided by `scale_factor`."""
+
+    shrink: int
+    scale_factor: int = 2
+    label = "bicubic ×{0.shrink}"
+
+    @property
+    def margin(self) -> int:  # two pixels of the smallest image on the way down, two on the way up
+        return math.lcm(4 * self.shrink, self.scale_factor)
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        height, width = (side // self.scale_factor for side in images.shape[-2:])
+        return imresize(imresize(images, 1 / self.shrink), self.shrink / self.scale_factor)[..., :height, :width]
+
+
+@dataclass(frozen=True)
+class Blur(Degradation):
+    """Gaussian blur of standard deviation `sigma` pixels."""
+
+    sigma: float = 1.0
+    label = "blur σ {0.sigma:g}"
+
+    @property
+    def margin(self) -> int:
+        return math.ceil(3 * self.sigma)
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return blur(images, self.sigma)
+
+
+@dataclass(frozen=True)
+class Noise(Degradation):
+    """Gaussian noise of standard deviation `sigma` in units of [0, 1]; floats stay floats, clamped."""
+
+    sigma: float = 0.1
+    label = "noise σ {0.sigma:g}"
+
+    def __post_init__(self):
+        if self.sigma < 0:
+            raise ValueError(f"sigma must be at least 0, found {self.sigma}")
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        noise = torch.randn(images.shape, generator=_or_fixed(generator)).to(images.device)
+        return as_given(images, as_floats(images) + self.sigma * noise)
+
+
+GaussianNoise = Noise
+
+
+@dataclass(frozen=True)
+class Occlusion(Degradation):
+    """A black square of `size` pixels a side at a random place inside each image; floats stay floats."""
+
+    size: int = 8
+    label = "mask {0.size}×{0.size}"
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        check_images(images)
+        if not 1 <= self.size <= min(images.shape[-2:]):
+            raise ValueError(f"a square of {self.size} pixels does not fit into {images.shape[-2]}x{images.shape[-1]}")
+        batch = images if images.dim() == 4 else images[None]
+        return batch.masked_fill(random_squares(batch, self.size, _or_fixed(generator)), 0).reshape(images.shape)
+
+
+@dataclass(frozen=True)
+class Jpeg(Degradation):
+    """Through JPEG and back, quality 1 to 95. A crop is compressed by itself: its blocks begin at its corner."""
+
+    quality: int = 50
+    label, margin = "JPEG {0.quality}", 16  # a block of chroma: those that are filled up lie outside the crop
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return jpeg(images.reshape(-1, *images.shape[-3:]), self.quality).reshape(images.shape)
+
+
+@dataclass(frozen=True, init=False)
+class Chain(Degradation):
+    """One degradation after the other: Chain(Blur(1), Fuzz(2), Noise(0.05))."""
+
+    parts: tuple[Degradation, ...]
+
+    def __init__(self, *parts: Degradation):
+        name, scale, margin = ", ".join(part.name.removeprefix("bicubic ") for part in parts), 1, 0
+        for part in reversed(parts):
+            scale, margin = scale * part.scale_factor, margin * part.scale_factor + part.margin
+        vars(self).update(parts=parts, name=name, scale_factor=scale, margin=-(-margin // scale) * scale)
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        generator = _or_fixed(generator)
+        for part in self.parts:
+            images = part(images, generator)
+        return images
+
+
+@dataclass(frozen=True, init=False)
+class Choice(Degradation):
+    """One of several degradations at random for each image, each as likely; they share one scale_factor."""
+
+    parts: tuple[Degradation, ...]
+
+    def __init__(self, *parts: Degradation):
+        scales = {part.name: part.scale_factor for part in parts}
+        if len(set(scales.values())) != 1:
+            raise ValueError(f"Choice takes degradations that share one scale_factor, found {scales}")
+        margin = max(part.margin for part in parts)
+        vars(self).update(parts=parts, name=" or ".join(scales), scale_factor=parts[0].scale_factor, margin=margin)
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        generator, batch = _or_fixed(generator), images.reshape(-1, *images.shape[-3:])
+        chosen, degraded = torch.randint(len(self.parts), (len(batch),), generator=generator).tolist(), {}
+        for number, part in enumerate(self.parts):
+            if index := [i for i, choice in enumerate(chosen) if choice == number]:
+                degraded |= zip(index, part(batch[index], generator), strict=True)
+        whole = torch.stack([degraded[i] for i in range(len(batch))])
+        return whole.reshape(*images.shape[:-3], *whole.shape[1:])
+
+
+def as_degradation(degradation: Degradation | int) -> Degradation:
+    """The degradation itself; Fuzz(s) where a number s is given."""
+    return degradation if isinstance(degradation, Degradation) else Fuzz(degradation)
+
+
+def degradations() -> dict[str, Degradation]:
+    """Nine ways to downsample by 2, by name, the study's first."""
+    ways = [FUZZ, Rescaled(3), Rescaled(4), Area(2), Nearest(2), BicubicPlain(2), Chain(Blur(1.0), FUZZ),
+            Chain(FUZZ, Noise(0.05)), Chain(FUZZ, Jpeg(50))]  # fmt: skip
+    return {way.name: way for way in ways}
+
+
+@dataclass(frozen=True)
+class Damage:
+    """(img (N, 3, H, W), kind) -> the damaged images, and 0 in their mask, 1 elsewhere. "clean" leaves them.
+
+    "low_res" is downsampled by 2 and brought back by bicubic; `kinds` has it on request. Without a generator the damage
+    is always the same.
+    """
+
+    sigma: float = 0.1
+    mask_size: int = 8
+    kinds: tuple[str, ...] = ("noise", "mask", "both")
+
+    def __call__(self, img: Tensor, kind: str, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        if kind not in ("clean", "noise", "mask", "both", "low_res"):
+            raise ValueError(f"kind must be clean, noise, mask, both or low_res, found {kind!r}")
+        generator, visible = _or_fixed(generator), torch.ones_like(img)
+        if kind == "low_res":
+            img = as_given(img, imresize(as_floats(Fuzz(2)(img)), 2))
+        if kind in ("noise", "both"):
+            img = Noise(self.sigma)(img, generator)
+        if kind in ("mask", "both"):
+            visible = Occlusion(self.mask_size)(visible, generator)
+        return img * visible, visible
+
+
+# --- random changes for training -------------------------------------------------------------------------------------
+
+
+def augment(
+    images: Tensor, flip: bool = True, shift: int = 4, cutout: int = 0, generator: torch.Generator | None = None
+) -> Tensor:
+    """Random flip, shift and cutout of each image, a whole batch at once: uint8 (N, C, H, W) -> the same.
+
+    Half of the images are mirrored; each is moved by up to `shift` pixels, the uncovered border reflected (edge not
+    repeated); a random square of `cutout` pixels gets the image's mean color. Numbers are drawn on the CPU.
+    """
+    num, _, *sides = images.shape
+    if not 0 <= shift < min(sides) or not 0 <= cutout <= min(sides):
+        raise ValueError(f"shift {shift} or cutout {cutout} does not fit images of {sides[0]}x{sides[1]}")
+    device = images.device
+    move = torch.randint(-shift, shift + 1, (2, num, 1), generator=generator).to(device)
+    row, col = ((torch.arange(side, device=device) + move[i]).abs() for i, side in enumerate(sides))
+    row, col = (torch.minimum(x, 2 * (side - 1) - x) for x, side in zip((row, col), sides, strict=True))
+    if flip:
+        mirrored = torch.rand(num, 1, generator=generator) < 0.5
+        col = torch.where(mirrored.to(device), col.flip(1), col)
+    place = (row[:, :, None] * sides[1] + col[:, None, :]).view(num, 1, -1)
+    images = images.flatten(2).gather(2, place.expand(-1, images.shape[1], -1)).view(images.shape)
+    if cutout:
+        mean = (images.float().mean((2, 3), keepdim=True) + 0.5).to(images.dtype)
+        images = torch.where(random_squares(images, cutout, generator), mean, images)
+    return images
+
 
 # --- super-resolution: training crops and test images ----------------------------------------------------------------
 
@@ -41,66 +327,34 @@ def _fingerprint(tensors: Iterator[Tensor] | Sequence[Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _folder_name(folder: Path) -> str:
-    folder = Path(os.path.abspath(folder))  # not resolved: a link to a set is called as the set is here
-    if part := re.fullmatch("DIV2K_(train|valid)_HR", folder.name):
-        return f"DIV2K/{part[1]}"
-    return f"{folder.parent.name}/{folder.name}" if folder.name in ("train", "valid", "test") else folder.name
-
-
 def _pixels(source: Path | Tensor) -> Tensor:
     return source if isinstance(source, Tensor) else read_image(source)
 
 
 def _sources(
-    root: str | Path | None, images: Sequence[Tensor] | None, names: Sequence[str] | None, name: str | None, scale: int
-) -> tuple[list[Path] | list[Tensor], list[Path] | None, list[str], str]:
-    """HR images of a folder or in memory, their LR files if there are any, the images' names, the set's name."""
+    root: str | Path | None, images: Sequence[Tensor | Path] | None, names: Sequence[str] | None, name: str | None
+) -> tuple[list[Tensor | Path], list[str], str]:
+    """HR images, of a folder or as given, their names, the set's name."""
     if (root is None) == (images is None):
-        raise ValueError("give either root (a folder of images) or images (uint8 tensors)")
+        raise ValueError("give either root (a folder of images) or images (uint8 tensors, or files)")
     if images is None:
-        root = Path(root)
-        folders = (root / "HR", root / f"image_SRF_{scale}", *sorted(root.glob("image_SRF_*")))
-        folder = next((folder for folder in folders if folder.is_dir()), root)
-        hr_files, lr_files = _hr_and_lr(list_images(folder), scale)
-        if (root / "LR_bicubic" / f"X{scale}").is_dir():
-            lr_files = {f.stem.removesuffix(f"x{scale}"): f for f in list_images(root / "LR_bicubic" / f"X{scale}")}
-        if lr_files and (missing := [stem for stem in hr_files if stem not in lr_files]):
-            advice = "add what is missing, or remove all LR files, and LR is made from HR"
-            raise FileNotFoundError(f"{root} lacks the LR file of {', '.join(missing[:3])}: {advice}")
-        lr = [lr_files[stem] for stem in hr_files] if lr_files else None
-        return list(hr_files.values()), lr, list(hr_files), name or _folder_name(root)
+        files = hr_files(root := Path(root).expanduser())
+        return files, names_of(files), name or set_name(root)
     names = [str(i) for i in range(len(images))] if names is None else list(names)
     if not len(images) == len(names) > 0:
         raise ValueError(f"found {len(images)} images and {len(names)} names: expected as many, and some")
     for image_name, img in zip(names, images, strict=True):
-        if img.dim() != 3 or len(img) != 3 or img.dtype != torch.uint8:
+        if isinstance(img, Tensor) and (img.dim() != 3 or len(img) != 3 or img.dtype != torch.uint8):
             raise ValueError(f"image {image_name} is {img.dtype} {tuple(img.shape)}: expected uint8 (3, H, W)")
-    return list(images), None, names, name or "images in memory"
+    return list(images), names, name or "images in memory"
 
 
-def _hr_and_lr(files: list[Path], scale: int) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The HR files of one folder and the LR files among them, by image name; ValueError where HR is not clear.
-
-    A folder may hold pairs a_HR.png and a_LR.png, or a_SRF_2_HR.png and a_SRF_2_LR.png, an LR file of scale 2 alone.
-    """
-    folder, advice = files[0].parent, "put HR into HR/ and LR into LR_bicubic/X2/, see DS/README.md, or rename one"
-    matches = {f: re.fullmatch(r"(.+?)(?:_SRF_(\d+))?_(HR|LR)", f.stem) for f in files}
-    hr = {f: m for f, m in matches.items() if m and m[3] == "HR"}
-    if not hr:
-        stems = {f.stem: f for f in files}
-        for stem in stems:
-            lr = re.fullmatch(r"(.+?)(_LR|_?x[2348]|_SRF_\d+(_LR)?)", stem)
-            if lr and lr[1] in stems:
-                raise ValueError(f"{folder} holds {lr[1]} and {stem}, which seem to be HR and LR: {advice}")
-        return stems, {}
-    scales = sorted(m[2] or "" for m in hr.values())
-    chosen = str(scale) if str(scale) in scales else scales[0]  # HR of another scale serves, its LR does not
-    hr_files = {m[1]: f for f, m in hr.items() if (m[2] or "") == chosen}
-    for f, m in matches.items():
-        if not m and not any(f.stem.startswith(f"{name}_") for name in hr_files):
-            raise ValueError(f"{folder} holds {f.name} among files named _HR: {advice}")
-    return hr_files, {m[1]: f for f, m in matches.items() if m and m[3] == "LR" and m[2] in (None, str(scale))}
+def _degraded(degradation: Degradation, hr_img: Tensor, generator: torch.Generator) -> Tensor:
+    lr_img, scale = degradation(hr_img, generator), degradation.scale_factor
+    if lr_img.dtype != torch.uint8 or lr_img.shape[-2:] != tuple(side // scale for side in hr_img.shape[-2:]):
+        expected = f"expected uint8 and the sides divided by its scale_factor {scale}"
+        raise ValueError(f"{degradation.name} made {lr_img.dtype} {(*lr_img.shape,)} of {(*hr_img.shape,)}: {expected}")
+    return lr_img
 
 
 class DIV2KDataset(torch.utils.data.Dataset):
@@ -108,21 +362,24 @@ class DIV2KDataset(torch.utils.data.Dataset):
 
     All images are decoded into one flat uint8 buffer, so a batch of crops is a single gather on the device. An image
     is drawn in proportion to its area, then a corner, uniformly; with `augment` one of the 8 flips and rotations
-    follows. LR pixels equal the same place of the whole image downsampled by `imresize`, byte for byte.
+    follows. A crop is degraded with the `margin` around it: its LR pixels are those of the whole image, byte for byte.
+    What a degradation leaves to chance does not change which crops are drawn.
 
-    Give `root` (a folder) or `images` (uint8 (3, H, W) tensors, with `names`). `max_images` takes the first ones by
-    name. Raises ValueError on an image smaller than the crop, or when the pixels exceed `max_gigabytes`.
+    Give `root` (a folder) or `images` (uint8 (3, H, W) tensors or files, with `names`). `degradation`: a number stands
+    for Fuzz of it. `max_images` takes the first ones by name. Raises ValueError on an image smaller than the crop, or
+    when the pixels exceed `max_gigabytes`.
     """
 
     def __init__(
-        self, root: str | Path | None = None, crop_size: int = 128, scale_factor: int = 2, augment: bool = True, *,  # noqa: F811
-        images: Sequence[Tensor] | None = None, names: Sequence[str] | None = None, name: str | None = None,
-        max_images: int | None = None, max_gigabytes: float = 12,
+        self, root: str | Path | None = None, crop_size: int = 128, degradation: Degradation | int = FUZZ,
+        augment: bool = True, *, images: Sequence[Tensor | Path] | None = None, names: Sequence[str] | None = None,
+        name: str | None = None, max_images: int | None = None, max_gigabytes: float = 12,
     ):  # fmt: skip
-        self.crop_size, self.scale_factor, self.augment = crop_size, whole_scale(scale_factor), augment
-        if crop_size < 1 or crop_size % scale_factor:
-            raise ValueError(f"crop_size {crop_size} is no multiple of scale_factor {scale_factor}")
-        sources, _, self.names, self.name = _sources(root, images, names, name, self.scale_factor)
+        self.crop_size, self.degradation, self.augment = crop_size, as_degradation(degradation), augment
+        self.scale_factor = self.degradation.scale_factor
+        if crop_size < 1 or crop_size % self.scale_factor:
+            raise ValueError(f"crop_size {crop_size} is no multiple of scale_factor {self.scale_factor}")
+        sources, self.names, self.name = _sources(root, images, names, name)
         if max_images is not None and max_images < len(sources):
             sources, self.names = sources[:max_images], self.names[:max_images]
             self.name = f"{self.name}, first {max_images} images"
@@ -177,9 +434,7 @@ class DIV2KDataset(torch.utils.data.Dataset):
         return epoch
 
     def _crop(self, index: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        crop, scale, device = self.crop_size, self.scale_factor, self.pixels.device
-        # The widened cubic reaches 2 LR pixels to either side: crop that much more, downsample, cut it off again.
-        margin = 2 * scale
+        crop, scale, margin, device = self.crop_size, self.scale_factor, self.degradation.margin, self.pixels.device
         size = torch.stack([self.heights[index], self.widths[index]]) // scale * scale
         corner = (draw_integers((size - crop) // scale + 1, generator) * scale).to(device)
         turn = torch.randint(8, index.shape, generator=generator).to(device)
@@ -190,9 +445,10 @@ class DIV2KDataset(torch.utils.data.Dataset):
         channel = start[:, None] + torch.arange(3, device=device) * (height * width)[:, None]
         flat = channel[:, :, None, None] + (row * width[:, None])[:, None, :, None] + col[:, None, None, :]
         hr_img = self.pixels.index_select(0, flat.view(-1)).view(flat.shape)
-        lr_img = imresize(hr_img, 1 / scale)[..., 2:-2, 2:-2]
-        hr_img = hr_img[..., margin:-margin, margin:-margin]
-        return (_turn(lr_img, turn), _turn(hr_img, turn)) if self.augment else (lr_img, hr_img)
+        lr_img = _degraded(self.degradation, hr_img, fork(generator))
+        hr_img, lr_img = (img[..., edge : edge + side, edge : edge + side] for img, edge, side in
+                          ((hr_img, margin, crop), (lr_img, margin // scale, crop // scale)))  # fmt: skip
+        return (turned(lr_img, turn), turned(hr_img, turn)) if self.augment else (lr_img, hr_img)
 
     def to(self, device: str | torch.device) -> "DIV2KDataset":
         self.pixels = self.pixels.to(device)
@@ -203,29 +459,29 @@ class DIV2KDataset(torch.utils.data.Dataset):
         return _fingerprint([self.heights, self.widths, self.pixels])
 
 
-def _turn(img: Tensor, turn: Tensor) -> Tensor:
-    """The dihedral move 0..7 of each square image: (N, C, S, S), (N,) -> (N, C, S, S); 0 leaves it."""
-    bits = turn[:, None, None, None]
-    img = torch.where(bits & 1 > 0, img.flip(-1), img)
-    img = torch.where(bits & 2 > 0, img.flip(-2), img)
-    return torch.where(bits & 4 > 0, img.transpose(-1, -2), img)
-
-
 class SRTestSet(torch.utils.data.Dataset):
     """Whole test images: item -> (lr_img (3, h, w), hr_img (3, s*h, s*w), name), floats in [0, 1].
 
-    `root` holds images, or HR/ and, if there, LR_bicubic/X{s} with img_001x{s}.png for HR/img_001.png, or pairs
-    (`_hr_and_lr`), also in image_SRF_{s}/; or give `images`. Without LR files LR is made by `imresize`. HR is cropped
-    at the bottom and right to a multiple of the scale. FileNotFoundError on an HR file without its LR file,
-    ValueError on an LR of another size.
+    `root` holds images, or HR/ and, if there, LR_bicubic/X{s} with img_001x{s}.png for HR/img_001.png; or give
+    `images`. Without LR files, or where the degradation is not Fuzz(s), LR is made, the image's number being the random
+    seed. HR is cropped at the bottom and right to a multiple of the scale. FileNotFoundError on an HR file without its
+    LR file, ValueError on an LR of another size.
     """
 
     def __init__(
-        self, root: str | Path | None = None, scale_factor: int = 2, *, images: Sequence[Tensor] | None = None,
-        names: Sequence[str] | None = None, name: str | None = None,
+        self, root: str | Path | None = None, degradation: Degradation | int = FUZZ, *,
+        images: Sequence[Tensor | Path] | None = None, names: Sequence[str] | None = None, name: str | None = None,
     ):  # fmt: skip
-        self.scale_factor = whole_scale(scale_factor)
-        self.hr, self.lr, self.names, self.name = _sources(root, images, names, name, self.scale_factor)
+        self.degradation, self.lr = as_degradation(degradation), None
+        self.scale_factor = scale = self.degradation.scale_factor
+        self.hr, self.names, self.name = _sources(root, images, names, name)
+        folder = Path(root or "").expanduser() / "LR_bicubic" / f"X{scale}"
+        if root is not None and self.degradation == Fuzz(scale) and folder.is_dir():
+            files = {file.stem.removesuffix(f"x{scale}"): file for file in list_images(folder)}
+            if missing := [name for name in self.names if name not in files]:
+                advice = "add what is missing, or remove all LR files, and LR is made from HR"
+                raise FileNotFoundError(f"{folder} lacks the LR file of {', '.join(missing[:3])}: {advice}")
+            self.lr = [files[name] for name in self.names]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -236,7 +492,7 @@ class SRTestSet(torch.utils.data.Dataset):
         height, width = (side // self.scale_factor for side in hr_img.shape[-2:])
         hr_img = hr_img[:, : height * self.scale_factor, : width * self.scale_factor]
         if self.lr is None:
-            return imresize(hr_img, 1 / self.scale_factor), hr_img
+            return _degraded(self.degradation, hr_img, torch.Generator().manual_seed(index)), hr_img
         lr_img = read_image(self.lr[index])
         if lr_img.shape[-2:] != (height, width):
             found, expected = "x".join(map(str, lr_img.shape[-2:])), f"{self.hr[index].name} makes {height}x{width}"
@@ -252,36 +508,7 @@ class SRTestSet(torch.utils.data.Dataset):
         return _fingerprint(img for i in range(len(self)) for img in self.pair(i))
 
 
-# --- photographs inside the scikit-image wheel: no download ----------------------------------------------------------
-
-PHOTOGRAPHS_NAME = "photographs inside scikit-image"
-PHOTOGRAPHS = {  # split by image
-    "train": ("astronaut.png", "hubble_deep_field.jpg", "retina.jpg", "motorcycle_left.png", "moon.png", "brick.png",
-              "grass.png", "gravel.png"),
-    "valid": ("rocket.jpg", "camera.png"), "test": ("chelsea.png", "coffee.png"),
-}  # fmt: skip
-
-
-def embedded_photographs(part: str) -> tuple[list[Tensor], list[str]]:
-    """(uint8 images (3, H, W), names) of "train", "valid" or "test", from scikit-image's wheel, never the network."""
-    return [_photograph(file) for file in PHOTOGRAPHS[part]], [Path(file).stem for file in PHOTOGRAPHS[part]]
-
-
-def _photograph(file: str) -> Tensor:
-    with resources.as_file(resources.files("skimage.data") / file) as path:
-        return read_image(path)
-
-
-def _embedded(part: str) -> dict[str, object]:
-    images, names = embedded_photographs(part)
-    return {"images": images, "names": names, "name": PHOTOGRAPHS_NAME}
-
-
 # --- images with labels: CIFAR-10, folders of one's own, drawn -------------------------------------------------------
-
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CIFAR10_BATCH = 10_000  # images a file
-_CIFAR10_HELP = "delete it and run `python datasets.py download cifar10`"
 
 
 class LabelledImages(torch.utils.data.Dataset):
@@ -301,12 +528,29 @@ class LabelledImages(torch.utils.data.Dataset):
         return _fingerprint([self.images, self.labels])
 
 
-def labelled_folder(root: str | Path) -> LabelledImages:
-    """A folder of images for each class: of each image the middle square, resized to 32x32 by `imresize`."""
-    folders = [folder for folder in _entries(Path(root)) if folder.is_dir()]
-    if not folders:
-        raise FileNotFoundError(f"{root} holds no folders: put the images of each class into a folder of its own there")
-    files = [(file, label) for label, folder in enumerate(folders) for file in list_images(folder)]
+def labelled_folder(folder: str | Path, classes: Sequence[str] | None = None) -> LabelledImages:
+    """A folder of images for each class: of each image the largest centered square, brought to 32x32 by `imresize`.
+
+    classes: those of the training images, so that a label means the same here; a class without images is said in a
+    line. Without it the folders are the classes. ValueError on a folder that is none of the classes.
+    """
+    folder = Path(folder).expanduser()
+    found = [entry.name for entry in entries(folder) if entry.is_dir()]
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no folders: put each class's images into a folder of its own there")
+    say_unread(folder, found)
+    if other := [name for name in found if name not in (classes or found)]:
+        raise ValueError(f"{folder} holds {', '.join(other)}, which is none of the classes {', '.join(classes)}")
+    suffixes = {name: {file.suffix.lower() for file in entries(folder / name)} for name in classes or ()}
+    empty = [name for name in suffixes if not suffixes[name] & {*IMAGE_SUFFIXES}]
+    files = [(file, label) for label, name in enumerate(classes or found) if name not in empty
+             for file in list_images(folder / name)]  # fmt: skip
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no images of {', '.join(classes)}")
+    for name in found:
+        say_unread(folder / name, {file.name for file, _ in files})
+    if empty:
+        say_once(f"{folder} has no images of {', '.join(empty)}")
 
     def read(file: Path) -> Tensor:
         img = read_image(file)
@@ -317,8 +561,7 @@ def labelled_folder(root: str | Path) -> LabelledImages:
 
     with ThreadPoolExecutor() as pool:
         images = torch.stack(list(pool.map(read, (file for file, _ in files))))
-    labels = torch.tensor([label for _, label in files])
-    return LabelledImages(images, labels, [folder.name for folder in folders], _folder_name(Path(root)))
+    return LabelledImages(images, torch.tensor([label for _, label in files]), classes or found, set_name(folder))
 
 
 class CIFAR10Dataset(LabelledImages):
@@ -330,86 +573,20 @@ class CIFAR10Dataset(LabelledImages):
     """
 
     def __init__(self, root: str | Path = DATA_ROOT, train: bool = True):
-        folder = _cifar10_folder(Path(root))
+        folder = cifar10.find(data_root(root))
         if folder is None:
-            raise FileNotFoundError(f"no CIFAR-10 in {root}: run `python datasets.py download cifar10`")
-        records = _read_cifar10(folder, train)
+            raise FileNotFoundError(f"no CIFAR-10 in {root}: run `python3 run.py data cifar10`")
+        if (folder / ("train" if train else "test")).is_dir():
+            data = labelled_folder(folder / ("train" if train else "test"), CLASSES)
+            records = torch.cat([data.labels[:, None].to(torch.uint8), data.images.flatten(1)], 1).numpy()
+        else:
+            records = cifar10.read(folder, train)
         hashes = [hashlib.sha256(record).digest() for record in records]
         order = sorted(range(len(hashes)), key=hashes.__getitem__)
         images = torch.from_numpy(records[:, 1:][order]).view(-1, 3, 32, 32)
-        expected = CIFAR10_BATCH * (5 if train else 1)
+        expected = cifar10.BATCH * (5 if train else 1)
         name = "CIFAR-10" if len(images) == expected else f"CIFAR-10, {len(images):,} of {expected:,} images"
         super().__init__(images, torch.from_numpy(records[order, 0].astype(np.int64)), CLASSES, name)
-
-
-def _cifar10_folder(root: Path) -> Path | None:
-    """Where the batches or the class folders lie, or None where there is no CIFAR-10."""
-    for base in (root, root / "CIFAR10"):
-        for folder in (base / "cifar-10-batches-bin", base / "cifar-10-batches-py"):
-            if folder.is_dir():
-                return folder
-        batches = any(base.glob("data_batch_*")) or any(base.glob("test_batch*"))
-        if batches or {f.name for part in ("train", "test") for f in _entries(base / part)} & set(CLASSES):
-            return base
-    for found in _entries(root / "CIFAR10"):
-        hint = "is not unpacked: unpack it there" if _is_archive(found) else "is no part of CIFAR-10: see DS/README.md"
-        raise FileNotFoundError(f"{found} {hint}, or {_CIFAR10_HELP}")
-    return None
-
-
-def _read_cifar10(folder: Path, train: bool) -> np.ndarray:
-    """uint8 (N, 3073): a label byte, then R, G, B, each 32x32."""
-    part = "train" if train else "test"
-    if (folder / part).is_dir():
-        data = labelled_folder(folder / part)
-        if data.classes != CLASSES:
-            raise ValueError(f"{folder / part} holds {', '.join(data.classes)} instead of {', '.join(CLASSES)}")
-        return torch.cat([data.labels[:, None].to(torch.uint8), data.images.flatten(1)], 1).numpy()
-    suffix = ".bin" if any(folder.glob("*.bin")) else ""
-    names = [f"data_batch_{i}" for i in range(1, 6)] if train else ["test_batch"]
-    files = [folder / (name + suffix) for name in names]
-    if missing := [f.name for f in files if not f.is_file()]:
-        raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}, half-extracted: {_CIFAR10_HELP}")
-    records = np.empty((len(files), CIFAR10_BATCH, 3073), np.uint8)
-    for i, file in enumerate(files):
-        batch = np.fromfile(file, np.uint8) if suffix else _read_python_batch(file)
-        if batch.size != records[i].size:
-            raise ValueError(f"{file} has {batch.size:,} bytes instead of {records[i].size:,}: {_CIFAR10_HELP}")
-        records[i] = batch.reshape(-1, 3073)
-        if records[i, :, 0].max() > 9:
-            raise ValueError(f"{file} has labels outside 0..9: {_CIFAR10_HELP}")
-    return records.reshape(-1, 3073)
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads dicts, lists, bytes and numpy arrays; refuses every other name, since a pickle can run code."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) == ("_codecs", "encode"):
-            return lambda text, encoding: text.encode("latin1")  # the only one that numpy's pickles use
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np.empty(0).__reduce__()[0]
-        raise ValueError(f"it would run code ({module}.{name})")
-
-
-def _read_python_batch(path: Path) -> np.ndarray:
-    try:
-        with open(path, "rb") as file:
-            batch = _ArrayUnpickler(file, encoding="bytes").load()
-        data, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
-    except (MemoryError, PermissionError):
-        raise
-    except Exception as error:  # a broken pickle raises all sorts of errors
-        raise ValueError(f"{path} was not read ({error}): {_CIFAR10_HELP}") from error
-    if data.dtype != np.uint8 or data.shape != (CIFAR10_BATCH, 3072) or labels.shape != (CIFAR10_BATCH,):
-        raise ValueError(f"{path} holds {data.dtype} {data.shape} and {labels.shape} labels: {_CIFAR10_HELP}")
-    return np.concatenate([labels.clip(-1, 10)[:, None].astype(np.uint8), data], 1)  # -1 becomes 255: out of range
-
-
-# The test images stand before photographs that neither SRNet nor the classifier learns from.
-DRAWN_BACKGROUNDS = {"train": ("astronaut.png", "motorcycle_left.png"), "test": ("chelsea.png", "coffee.png")}
 
 
 class DrawnDataset(LabelledImages):
@@ -422,13 +599,10 @@ class DrawnDataset(LabelledImages):
         size = (4_000 if train else 1_000) if size is None else size
         if size < 1 or size % 10:
             raise ValueError(f"size must be a positive multiple of 10 (ten balanced classes), found {size}")
-        files = DRAWN_BACKGROUNDS["train" if train else "test"]
-        photos = [_photograph(file).permute(1, 2, 0).numpy() for file in files]
-        rng = np.random.default_rng([0, int(train)])
-        labels = rng.permutation(np.arange(size) % 10)
-        images = torch.from_numpy(drawn.draw_images(labels, photos, rng)).permute(0, 3, 1, 2).contiguous()
+        images, labels = drawn.draw_set(train, size)
+        images, labels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
         classes = [f"{texture} {shape}" for shape in drawn.SHAPES for texture in drawn.TEXTURES]
-        super().__init__(images, torch.from_numpy(labels.astype(np.int64)), classes, "drawn shapes (not CIFAR-10)")
+        super().__init__(images, labels, classes, "drawn shapes (not CIFAR-10)")
 
 
 def sample(num: int, batch_size: int, num_steps: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
@@ -448,7 +622,7 @@ def split_indices(num: int, num_val: int, seed: int = 0) -> tuple[Tensor, Tensor
     return order[num_val:].sort().values, order[:num_val].sort().values
 
 
-def centre_crops(test_set: "SRTestSet", size: int) -> tuple[Tensor, Tensor]:
+def centre_crops(test_set: SRTestSet, size: int) -> tuple[Tensor, Tensor]:
     """The middle of each image, to score epochs by: floats (N, 3, size / s, size / s) and (N, 3, size, size)."""
     scale, lr_crops, hr_crops = test_set.scale_factor, [], []
     for lr_img, hr_img, name in test_set:
@@ -462,150 +636,63 @@ def centre_crops(test_set: "SRTestSet", size: int) -> tuple[Tensor, Tensor]:
 
 # --- which data there is: the real set where DS/ holds it, else what is embedded -------------------------------------
 
-PHOTOGRAPH_SETS = ("DIV2K", "photographs", "CID22")  # to learn from; each has a folder train and a folder valid
-# folder: what fetches it
-SR_TEST_SETS = {"Set5": "set5", "Set14": "set14", "B100": "b100", "Urban100": "urban100", "DIV2K/valid": "div2k"}
-_OTHER_NAMES = {"B100": "b(sds?)?100"}
-_JUNK = ("thumbs.db", "desktop.ini", "__macosx", "icon\r")
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+PHOTOGRAPH_SETS = ("DIV2K", "photographs", "CID22")  # to learn from; each has a folder train, the last two also valid
+DIV2K_VALID = 10  # the last images of DIV2K/train choose the epoch; DIV2K/valid is a test set
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, sorted by name, without hidden files and what file managers leave there."""
-    found = folder.iterdir() if folder.is_dir() else ()
-    return sorted(f for f in found if not f.name.startswith(".") and f.name.lower() not in _JUNK)
+def find_classification(root: str | Path = DATA_ROOT, train: bool = True, dataset: str | None = None) -> LabelledImages:
+    """CIFAR-10 where `root` holds it (broken, it raises), else the drawn ten-class set; `.name` says which.
 
-
-def _is_archive(file: Path) -> bool:
-    return file.suffix.lower() in _ARCHIVES and file.is_file()
-
-
-def _find(name: str, root: str | Path) -> Path | None:
-    """The folder of "Set14" or "DIV2K/train" if it is not empty; else None, and prints what is there like it, once."""
-    root, (top, _, part) = Path(root), name.partition("/")
-    for folder in (root / name, root / re.sub("^DIV2K/(.*)", r"DIV2K/DIV2K_\1_HR", name)):  # as unpacked
-        if _entries(folder):
-            return folder
-    other_part = {"train": "valid", "valid": "train"}.get(part, " ")
-    for entry in _entries(root) + _entries(root / top):
-        plain = re.sub("[^a-z0-9]", "", entry.name.lower())
-        like = re.match(rf"{_OTHER_NAMES.get(top, top.lower())}(?!\d)", plain) or entry.parent != root
-        if not like or other_part in plain or entry == root / top or "lr" in plain:
-            continue
-        if _is_archive(entry):
-            _say_once(f"{entry} is not read: unpack it")
-        elif entry.is_dir() and (entry.parent == root or part in plain):
-            _say_once(f"{entry} is not read: it must be {root / name if part in plain else root / top}")
-    return None
-
-
-@cache
-def _say_once(line: str) -> None:
-    print(line)
-
-
-def is_there(name: str, root: str | Path = DATA_ROOT) -> bool:
-    """Whether `root` holds the real data set: "CIFAR10", or a folder such as "Set14" that is not empty."""
-    return (_cifar10_folder(Path(root)) if name == "CIFAR10" else _find(name, root)) is not None
-
-
-def find_classification(root: str | Path = DATA_ROOT, train: bool = True) -> CIFAR10Dataset | DrawnDataset:
-    """CIFAR-10 where `root` holds it (broken, it raises), else the drawn ten-class set; `.name` says which."""
-    if is_there("CIFAR10", root):
+    dataset: a folder in `root` with classes of one's own, as train/CLASS/ and test/CLASS/, or "CIFAR10" and nothing
+    else. FileNotFoundError where it is not there. Labels count by the training images' classes.
+    """
+    root = data_root(root)
+    if dataset is None and not is_there("CIFAR10", root):
+        return DrawnDataset(train)
+    if dataset in (None, "CIFAR10", "CIFAR-10"):
         return CIFAR10Dataset(root, train)
-    _find("CIFAR10", root)  # says what lies there under another name
-    return DrawnDataset(train)
+    folder = root / Path(dataset).expanduser()
+    if not (folder / "train").is_dir() or not (folder / "test").is_dir():
+        raise FileNotFoundError(f"no data set {dataset}: looked for {folder}/train/CLASS/ and {folder}/test/CLASS/")
+    say_unread(folder, ("train", "test"))
+    classes = [entry.name for entry in entries(folder / "train") if entry.is_dir()]
+    data = labelled_folder(folder / "train") if train else labelled_folder(folder / "test", classes)
+    data.name = folder.name
+    return data
 
 
-def _found(part: str, root: str | Path) -> dict[str, object]:
-    folders = (_find(f"{name}/{part}", root) for name in PHOTOGRAPH_SETS)
+def _photographs(part: str, root: str | Path) -> dict[str, object]:
+    """Photographs for "train" or "valid": of the first of PHOTOGRAPH_SETS that is there, else the embedded ones."""
+    if folder := find("DIV2K/train", root):
+        files = hr_files(folder)
+        if len(files) <= DIV2K_VALID:
+            raise ValueError(f"{folder} holds {len(files)} images: expected more, {DIV2K_VALID} of them to validate on")
+        chosen = slice(-DIV2K_VALID) if part == "train" else slice(-DIV2K_VALID, None)
+        name = f"DIV2K/train, {'without' if part == 'train' else 'only'} its last {DIV2K_VALID} images"
+        return {"images": files[chosen], "names": names_of(files)[chosen], "name": name}
+    folders = (find(f"{name}/{part}", root) for name in PHOTOGRAPH_SETS[1:])
     folder = next((folder for folder in folders if folder), None)
-    return {"root": folder} if folder else _embedded(part)
+    return {"root": folder} if folder else embedded(part)
 
 
 def find_sr_train(
-    root: str | Path = DATA_ROOT, crop_size: int = 128, scale_factor: int = 2, augment: bool = True,  # noqa: F811
+    root: str | Path = DATA_ROOT, crop_size: int = 128, degradation: Degradation | int = FUZZ, augment: bool = True,
     max_images: int | None = None,
 ) -> DIV2KDataset:  # fmt: skip
     """Training crops of the first of PHOTOGRAPH_SETS that is there, else of the embedded photographs."""
-    return DIV2KDataset(
-        crop_size=crop_size, scale_factor=scale_factor, augment=augment, max_images=max_images, **_found("train", root)
-    )
+    return DIV2KDataset(**_photographs("train", root), crop_size=crop_size, degradation=degradation, augment=augment,
+                        max_images=max_images)  # fmt: skip
 
 
-def find_sr_valid(root: str | Path = DATA_ROOT, scale_factor: int = 2) -> SRTestSet:
-    """Validation images of the first of PHOTOGRAPH_SETS that is there, else two embedded photographs."""
-    return SRTestSet(scale_factor=scale_factor, **_found("valid", root))
+def find_sr_valid(root: str | Path = DATA_ROOT, degradation: Degradation | int = FUZZ) -> SRTestSet:
+    """Validation images: the last ten of DIV2K/train, or photographs/valid, or CID22/valid, or embedded photographs."""
+    return SRTestSet(degradation=degradation, **_photographs("valid", root))
 
 
-def find_sr_test(root: str | Path = DATA_ROOT, scale_factor: int = 2, div2k: bool = False) -> list[SRTestSet]:
+def find_sr_test(
+    root: str | Path = DATA_ROOT, degradation: Degradation | int = FUZZ, div2k: bool = False
+) -> list[SRTestSet]:
     """Those of Set5, Set14, B100, Urban100 and (`div2k`) DIV2K/valid that are there, else two embedded photographs."""
-    folders = [_find(name, root) for name in SR_TEST_SETS if div2k or name != "DIV2K/valid"]
-    found = [SRTestSet(folder, scale_factor) for folder in folders if folder]
-    return found or [SRTestSet(None, scale_factor, **_embedded("test"))]
-
-
-def absent_sr_test(root: str | Path = DATA_ROOT) -> dict[str, str]:
-    """The five test sets that are not there: {name: how to get it}."""
-    return {k: f"python datasets.py download {v}" for k, v in SR_TEST_SETS.items() if not is_there(k, root)}
-
-
-def find_vgg(network: str = "vgg19", root: str | Path = DATA_ROOT) -> Path | None:
-    """VGG16's or VGG19's ImageNet weights: torchvision's file in `root` or its cache, else VGG19's first blocks."""
-    name = ARCHIVES[network][0].target
-    places = Path(root) / name, Path(torch.hub.get_dir(), "checkpoints", name), Path(root, f"{network}_blocks1to3.pth")
-    return next((place for place in places if place.is_file()), None)
-
-
-def show(root: str | Path = DATA_ROOT) -> None:
-    """Prints every data set: where it lies and how many images, how to get it, or that it is broken."""
-    root = Path(root)
-    hints = {a.target: f"{a.size}, python datasets.py download {name}" for name in ARCHIVES for a in ARCHIVES[name]}
-    hints |= {f"{name}/{p}": "by hand, see DS/README.md" for name in PHOTOGRAPH_SETS[1:] for p in ("train", "valid")}
-    for target, hint in hints.items():
-        name, state = target.removesuffix("/HR").removesuffix("/cifar-10-batches-bin"), f"missing: {hint}"
-        try:
-            if name.endswith(".pth"):
-                state = str(find_vgg(name.split("-")[0], root) or state)
-            elif name == "CIFAR10":
-                if folder := _cifar10_folder(root):
-                    state = f"{folder}, {len(CIFAR10Dataset(root, True)) + len(CIFAR10Dataset(root, False)):,} images"
-            elif folder := _find(name, root):
-                state = f"{folder}, {len(SRTestSet(folder))} images"
-        except (OSError, ValueError) as error:
-            state = f"BROKEN: {error}"
-        print(f"{name:19} {state}")
-    for part, files in PHOTOGRAPHS.items():
-        print(f"{'embedded':19} {part}: {', '.join(Path(f).stem for f in files)} ({PHOTOGRAPHS_NAME})")
-
-
-def in_one_line(command: Callable[[], object], stopped: str) -> int:
-    """Run a command; say what it raises in one line on stderr, `stopped` on Ctrl-C. Returns the exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # not in a notebook
-            stream.reconfigure(errors="backslashreplace")  # a file's name never stops a command
-    try:
-        command()
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
-        return 130
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="datasets.py", description="Lists the data sets, or downloads one.")
-    parser.add_argument("command", nargs="?", choices=["download"], help="without it: list what is there")
-    parser.add_argument("name", nargs="?", choices=list(ARCHIVES), help="what to download")
-    parser.add_argument("--root", default=DATA_ROOT, help="the folder of the data sets (default: DS beside this file)")
-    args = parser.parse_args(argv)
-    if args.command and not args.name:
-        parser.error(f"download what? One of {', '.join(ARCHIVES)}")
-    command = (lambda: download(args.name, args.root)) if args.command else (lambda: show(args.root))
-    return in_one_line(command, stopped="stopped; the same command goes on from here.")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    folders = [find(name, root) for name in SR_TEST_SETS if div2k or name != "DIV2K/valid"]
+    found = [SRTestSet(folder, degradation) for folder in folders if folder]
+    return found or [SRTestSet(None, degradation, **embedded("test"))]

@@ -235,7 +235,7 @@ class Ladder:
         s = self.settings
         for index in datasets.sample(len(self.images), s.batch_size, s.steps_per_epoch, generator):
             hr_img = datasets.augment(self.images[index], s.flip, s.shift, 0, generator)
-            lr_img = datasets.to_float(self.degradation(hr_img, generator))
+            lr_img = datasets.to_float(self.degradation(hr_img, datasets.fork(generator)))
             yield {"lr_img": lr_img, "hr_img": datasets.to_float(hr_img), "label": self.labels[index]}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
@@ -484,7 +484,7 @@ def views_table(scores: Scores, rungs: Mapping[str, list[int]]) -> pd.DataFrame:
         lr_img = (ladder.test_hr if rung == "clean" else ladder.test_lr)[:1].to(ladder.device)
         once, each = gflop(model.sr, lr_img), gflop(model.classifier, ladder.test_hr[:1].to(ladder.device))
         correct = torch.stack([scores.views(rung, seed) for seed in seeds])
-        rows += [{"rung": rung, "views": num, "gflop": once + num * each, "seeds": len(seeds),
+        rows += [{"arm": rung, "views": num, "gflop": once + num * each, "seeds": len(seeds),
                   "accuracy": correct[:, k].float().mean().item()} for k, num in enumerate(NUM_VIEWS)]  # fmt: skip
     return pd.DataFrame(rows)
 

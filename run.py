@@ -219,7 +219,7 @@ def data(args: list[str]) -> int:
 
 
 def study(args: list[str]) -> int:
-    from datasets import is_there
+    from tools.folders import is_there
 
     tasks = {name: task for task, name in NOTEBOOKS.items()}
     names = [find_notebook(name).name for name in args] or list(tasks)
@@ -292,7 +292,7 @@ COMMANDS = {command.__name__: command for command in (quick, studies, train, stu
 def main(argv: list[str]) -> int:
     no_venv = "--no-venv" in argv or bool(os.environ.get("NO_VENV"))
     if "--offline" in argv:
-        os.environ["OFFLINE"] = "1"
+        os.environ["NO_DOWNLOAD"] = "1"
     name, *args = [arg for arg in argv if arg not in ("--no-venv", "--offline")] or ["quick"]
     if {"-h", "--help"} & {name, *args}:
         print(__doc__)

@@ -10,24 +10,61 @@ import pytest
 import torch
 
 import datasets
-from datasets import imresize
+from datasets import Area, BicubicPlain, Chain, Choice, Fuzz, Nearest, Noise, imresize
+from tools import cifar10, download
 
 from .conftest import random_image, refuses, save
 
 
-@pytest.mark.parametrize("scale", [1, 2, 3, 4])
-def test_lr_crops_are_cut_from_the_whole_downsampled_image(scale):
-    images, side, at_edge = [random_image(53, 47, seed=1), random_image(24, 61, seed=2)], 24 // scale, 0
+def seed(number):
+    return torch.Generator().manual_seed(number)
+
+
+@pytest.mark.parametrize("way", [1, Fuzz(2), 3, 4, BicubicPlain(2), Chain(Area(2), Fuzz(2))], ids=str)
+def test_lr_crops_are_cut_from_the_whole_degraded_image(way):
+    images, at_edge = [random_image(53, 47, seed=1), random_image(24, 61, seed=2)], 0
     for i, img in enumerate(images):  # a pixel's red and green say where it is
         img[0], img[1] = 100 * i + torch.arange(img.shape[1])[:, None], torch.arange(img.shape[2])
-    data = datasets.DIV2KDataset(None, 24, scale, augment=False, images=images)
-    for lr, hr in zip(*data.batch(40, torch.Generator().manual_seed(0)), strict=True):
+    data = datasets.DIV2KDataset(None, 24, way, augment=False, images=images)
+    scale, side = data.scale_factor, 24 // data.scale_factor
+    for lr, hr in zip(*data.batch(40, seed(0)), strict=True):
         (i, y), x = divmod(int(hr[0, 0, 0]), 100), int(hr[1, 0, 0])
         whole = images[i][:, : images[i].shape[1] // scale * scale, : images[i].shape[2] // scale * scale]
         at_edge += y == 0 or x == 0 or y + 24 == whole.shape[1]
         assert torch.equal(hr, whole[:, y : y + 24, x : x + 24]) and y % scale == x % scale == 0
-        assert torch.equal(lr, imresize(whole, 1 / scale)[:, y // scale :, x // scale :][:, :side, :side])
+        assert torch.equal(lr, data.degradation(whole)[:, y // scale :, x // scale :][:, :side, :side])
     assert at_edge > 3
+
+
+def test_chance_in_a_degradation_moves_no_crop_and_is_another_in_each_batch():
+    img = 96 + random_image(96, 96) // 4  # no noise is clipped
+    plain, noisy = ([datasets.DIV2KDataset(None, 24, way, augment=False, images=[img]), seed(0)]
+                    for way in (2, Chain(Fuzz(2), Noise(0.05))))  # fmt: skip
+    noise = []
+    for _ in range(2):
+        (lr, hr), (noisy_lr, noisy_hr) = (data.batch(10, generator) for data, generator in (plain, noisy))
+        assert torch.equal(hr, noisy_hr)
+        noise.append(noisy_lr.int() - lr)
+    assert noise[0].abs().float().mean() > 8 and not torch.equal(*noise)
+
+
+def test_a_test_set_is_the_same_each_time_and_its_images_meet_chance_apart(tmp_path):
+    img = random_image(16, 16)
+    test_set = datasets.SRTestSet(None, Choice(Fuzz(2), Nearest(2)), images=[img] * 20)
+    small, again = ([test_set.pair(i)[0] for i in range(20)] for _ in range(2))
+    assert all(map(torch.equal, small, again)) and 2 < sum(torch.equal(one, Fuzz(2)(img)) for one in small) < 18
+    save(tmp_path / "HR" / "a.png", img)
+    save(tmp_path / "LR_bicubic" / "X2" / "ax2.png", random_image(8, 8, seed=9))  # for bicubic downsampling alone
+    assert torch.equal(datasets.SRTestSet(tmp_path, Nearest(2)).pair(0)[0], img[:, ::2, ::2])
+
+
+class Same(datasets.Degradation):
+    """A student's, which forgot to say that it keeps the size, or that it does not."""
+
+    scale_factor = 2
+
+    def __call__(self, images, generator=None):
+        return images
 
 
 def test_augmented_pairs_are_all_eight_moves_of_the_same_place():
@@ -37,7 +74,7 @@ def test_augmented_pairs_are_all_eight_moves_of_the_same_place():
     img = random_image(16, 16)
     data = datasets.DIV2KDataset(None, 16, 2, images=[img])  # only one place fits: the moves alone differ
     pairs = list(zip(moves(imresize(img, 0.5)), moves(img), strict=True))
-    batch = zip(*data.batch(200, torch.Generator().manual_seed(1)), strict=True)
+    batch = zip(*data.batch(200, seed(1)), strict=True)
     found = [next(i for i, pair in enumerate(pairs) if all(map(torch.equal, pair, crops))) for crops in batch]
     assert set(found) == set(range(8))
 
@@ -45,7 +82,7 @@ def test_augmented_pairs_are_all_eight_moves_of_the_same_place():
 def test_a_random_batch_of_crops_keeps_its_bits():
     """The draws and their order are those that trained the networks in results/."""
     data = datasets.DIV2KDataset(None, 16, 2, images=[random_image(40, 56), random_image(33, 70, seed=1)])
-    lr_img, hr_img = data.batch(16, torch.Generator().manual_seed(7))
+    lr_img, hr_img = data.batch(16, seed(7))
     bits = hashlib.sha256(lr_img.numpy().tobytes() + hr_img.numpy().tobytes())
     assert torch.equal(data.image(1), random_image(33, 70, seed=1))
     assert bits.hexdigest()[:16] == "43ad30bfa4838c34" and data.fingerprint == "9ea114fa218ef7ec"
@@ -54,7 +91,7 @@ def test_a_random_batch_of_crops_keeps_its_bits():
 def test_images_weigh_by_area_and_the_first_may_be_taken_alone():
     sources = {"images": [torch.zeros(3, 16, 16).byte(), torch.full((3, 48, 16), 255).byte()], "names": ["a", "b"]}
     data = datasets.DIV2KDataset(None, 8, 2, **sources)
-    (batch,) = data.batches(400, 1)(torch.Generator().manual_seed(5))
+    (batch,) = data.batches(400, 1)(seed(5))
     assert batch["lr_img"].shape == (400, 3, 4, 4) and abs(batch["hr_img"].mean().item() - 0.75) < 0.07
     assert data[1][0].shape == (3, 4, 4) and data[1][1].min() == 1 and len(list(data)) == 2
     first = datasets.DIV2KDataset(None, 8, 2, **sources, name="two", max_images=1)
@@ -72,6 +109,9 @@ def test_sets_refuse_what_does_not_fit(tmp_path):
         "0 images": {"images": []},
     }.items():
         refuses(ValueError, message, datasets.DIV2KDataset, **options)
+    for data in (datasets.DIV2KDataset, datasets.SRTestSet):
+        data = data(None, degradation=Same(), images=[random_image(128, 128)])
+        refuses(ValueError, r"Same made .*expected uint8 and the sides divided by its scale_factor 2", next, iter(data))
 
 
 def test_test_set_of_plain_images_and_of_pairs(tmp_path):
@@ -99,29 +139,30 @@ def test_test_set_of_plain_images_and_of_pairs(tmp_path):
     refuses(FileNotFoundError, "lacks the LR file of img_002", datasets.SRTestSet, root, 2)
 
 
-@pytest.mark.parametrize("folder", ["", "image_SRF_2"])
-def test_pairs_in_one_folder(tmp_path, folder):
-    hr, lr = random_image(8, 12), random_image(4, 6, seed=5)
-    save(tmp_path / folder / "a_SRF_2_HR.png", hr)
-    save(tmp_path / folder / "a_SRF_2_LR.png", lr)
-    save(tmp_path / folder / "a_SRF_2_bicubic.png", hr)  # what others made of it is no image of the set
-    pairs = datasets.SRTestSet(tmp_path, 2)
-    assert pairs.names == ["a"] and all(map(torch.equal, pairs.pair(0), (lr, hr)))
-    assert torch.equal(datasets.SRTestSet(tmp_path, 4).pair(0)[0], imresize(hr, 0.25))  # LR is of scale 2
-    assert datasets.DIV2KDataset(tmp_path, 8, 2).names == ["a"]
+def test_two_images_of_one_name_are_both_there_and_what_is_not_read_is_said(tmp_path, capsys):
+    (tmp_path / "text").mkdir()
+    for i, name in enumerate(("IMG_1.jpg", "IMG_1.png", "IMG_2.png", "more/IMG_3.png", "image_SRF_2/a.png")):
+        save(tmp_path / name, random_image(8, 8, seed=i))
+    for _ in range(2):
+        assert datasets.SRTestSet(tmp_path, 2).names == ["IMG_1.jpg", "IMG_1.png", "IMG_2"]
+        assert datasets.DIV2KDataset(tmp_path, 8, 2).image(1).equal(random_image(8, 8, seed=1))
+    assert re.fullmatch(r".*: image_SRF_2, more not read; DS/README.md .*\n", capsys.readouterr().out)
+    (tmp_path / "LR_bicubic/X2").mkdir(parents=True)
+    save(tmp_path / "LR_bicubic/X2/IMG_1x2.png", random_image(4, 4))
+    refuses(FileNotFoundError, "lacks the LR file of IMG_1.jpg, IMG_1.png, IMG_2", datasets.SRTestSet, tmp_path, 2)
 
 
-@pytest.mark.parametrize(("hr", "lr"), [("a", "ax2"), ("a", "a_LR"), ("a", "a_SRF_2"), ("a_HR", "b")])
+@pytest.mark.parametrize(("hr", "lr"), [("a", "ax2"), ("a", "a_LR"), ("a", "a_SRF_2"), ("a_SRF_2_HR", "a_SRF_2_LR")])
 def test_names_that_leave_open_which_is_hr_are_refused(tmp_path, hr, lr):
     save(tmp_path / f"{hr}.png", random_image(8, 8))
     save(tmp_path / f"{lr}.png", random_image(4, 4))
-    refuses(ValueError, f"{lr}.*put HR into HR/", datasets.SRTestSet, tmp_path, 2)
+    refuses(ValueError, f"{hr} and {lr}.*put HR into HR/", datasets.SRTestSet, tmp_path, 2)
 
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
     """Both layouts of a CIFAR-10 of 6 x 20 images; returns (folder of each, images, labels)."""
-    monkeypatch.setattr(datasets, "CIFAR10_BATCH", 20)
+    monkeypatch.setattr(cifar10, "BATCH", 20)
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (6, 20, 3072), dtype=np.uint8), rng.integers(0, 10, (6, 20))
     binary, python = (tmp_path / kind / "CIFAR10" / f"cifar-10-batches-{kind}" for kind in ("bin", "py"))
@@ -167,7 +208,7 @@ def test_class_folders_of_cifar_are_the_same_data(cifar, tmp_path):
     copy = datasets.find_classification(tmp_path / "png")
     assert copy.fingerprint == datasets.CIFAR10Dataset(folders["bin"]).fingerprint and copy.name == "CIFAR-10"
     (train / "frog").rename(train / "toad")
-    refuses(ValueError, r"toad, truck instead of airplane", datasets.find_classification, tmp_path / "png")
+    refuses(ValueError, "toad, which is none of the classes airplane", datasets.find_classification, tmp_path / "png")
 
 
 def test_a_folder_of_ones_own_classes(tmp_path):
@@ -178,8 +219,26 @@ def test_a_folder_of_ones_own_classes(tmp_path):
     data = datasets.labelled_folder(tmp_path / "mine")
     assert data.classes == ("ant", "bee", "cow") and data.labels.tolist() == [0, 1, 2] and data.name == "mine"
     assert torch.equal(data.images, torch.stack([right, imresize(big[:, :, 7:56], 32 / 49)[:, :32, :32], left]))
-    with pytest.raises(FileNotFoundError, match="holds no folders: put the images of each class"):
-        datasets.labelled_folder(tmp_path / "mine" / "ant")
+    refuses(FileNotFoundError, "holds no folders: put", datasets.labelled_folder, tmp_path / "mine" / "ant")
+    (tmp_path / "mine" / "dog").mkdir()
+    refuses(FileNotFoundError, "dog holds no image", datasets.labelled_folder, tmp_path / "mine")
+
+
+def test_a_data_set_of_ones_own_has_one_list_of_classes(tmp_path, capsys):
+    for i, place in enumerate(("train/0", "train/90", "train/180", "train/270", "test/0", "test/270", "test/90")):
+        save(tmp_path / "my" / place / "a.png", random_image(40, 36, seed=i % 4))
+    save(tmp_path / "my" / "train" / "90" / "more" / "b.png", random_image(8, 8))
+    train, test = (datasets.find_classification(tmp_path, part, "my") for part in (True, False))
+    assert train.classes == test.classes == ("0", "180", "270", "90") and train.name == test.name == "my"
+    assert train.labels.tolist() == [0, 1, 2, 3] and test.labels.tolist() == [0, 2, 3]
+    printed = capsys.readouterr().out
+    assert "train/90: more not read" in printed and "test has no images of 180" in printed
+    assert datasets.is_there("my", tmp_path) and not datasets.is_there("CIFAR10", tmp_path)
+    (tmp_path / "my" / "test" / "45").mkdir()
+    refuses(ValueError, "45, which is none of the classes 0, 180", datasets.find_classification, tmp_path, False, "my")
+    refuses(FileNotFoundError, r"no data set yours: looked for .*yours/train/CLASS/ and .*yours/test/CLASS/",
+            datasets.find_classification, tmp_path, True, "yours")  # fmt: skip
+    refuses(FileNotFoundError, "run.py data cifar10", datasets.find_classification, tmp_path, True, "CIFAR10")
 
 
 @pytest.mark.parametrize("kind, broken, message", [
@@ -187,9 +246,9 @@ def test_a_folder_of_ones_own_classes(tmp_path):
     ("py", lambda good: good[: len(good) // 2], "test_batch was not read"),
     ("py", lambda good: pickle.dumps({b"data": np.zeros((20, 3072), np.uint8)}), "not read .b'labels'"),
     ("py", lambda good: pickle.dumps({b"data": np.zeros((20, 3072)), b"labels": [0] * 20}), "float64"),
-    ("bin", lambda good: good[:-1], r"61,459 bytes instead of 61,460.*download cifar10"),
+    ("bin", lambda good: good[:-1], r"61,459 bytes instead of 61,460.*run.py data cifar10"),
     ("bin", lambda good: bytes([10]) + good[1:], r"labels outside 0\.\.9"),
-    ("bin", None, r"lacks test_batch.bin.*half-extracted.*download cifar10"),
+    ("bin", None, r"lacks test_batch.bin.*half-extracted.*run.py data cifar10"),
 ])  # fmt: skip
 def test_a_broken_or_hostile_cifar_is_refused(cifar, tmp_path, monkeypatch, kind, broken, message):
     monkeypatch.chdir(tmp_path)
@@ -202,18 +261,32 @@ def test_a_broken_or_hostile_cifar_is_refused(cifar, tmp_path, monkeypatch, kind
 
 def test_only_without_any_cifar_the_drawn_set_stands_in(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "DrawnDataset", lambda train: ("drawn", train))
-    assert datasets.find_classification(tmp_path / "none") == ("drawn", True)
+    assert datasets.find_classification(tmp_path) == ("drawn", True)
     (tmp_path / "CIFAR10").mkdir()
     (tmp_path / "CIFAR10" / "Thumbs.db").touch()
     assert datasets.find_classification(tmp_path, train=False) == ("drawn", False)
-    for found, message in (("notes.txt", "no part of CIFAR-10"), ("cifar-10-python.tar.gz", "is not unpacked")):
-        (tmp_path / "CIFAR10" / found).touch()
-        refuses(FileNotFoundError, message, datasets.find_classification, tmp_path)
-    refuses(FileNotFoundError, r"python datasets\.py download cifar10", datasets.CIFAR10Dataset, tmp_path / "none")
+    refuses(FileNotFoundError, r"python3 run\.py data cifar10", datasets.CIFAR10Dataset, tmp_path)
+
+
+def test_a_folder_that_a_person_typed_counts_from_there_or_from_home_and_must_exist(tmp_path, monkeypatch):
+    for place in ("photographs/train", "my/train/cat", "my/test/cat"):
+        save(tmp_path / "photos" / place / "a.png", random_image(128, 128))
+    monkeypatch.setenv("HOME", str(tmp_path)), monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for root in ("photos", "~/photos"):
+        assert datasets.find_sr_train(root).name == "photographs/train"
+        assert datasets.find_classification(root, True, "my").classes == ("cat",)
+        assert datasets.labelled_folder(f"{root}/my/test").name == "my/test"
+        assert datasets.DIV2KDataset(f"{root}/photographs/train", 8).names == ["a"]
+    for find in (datasets.find_classification, datasets.find_sr_train, datasets.find_sr_valid, datasets.find_sr_test,
+                 datasets.absent_sr_test, lambda root: datasets.fetch_missing(["Set5"], root)):  # fmt: skip
+        for root in ("~/none", tmp_path / "none", "none"):
+            refuses(FileNotFoundError, r"/none is no folder", find, root)
+    assert datasets.main(["--root", "~/none"]) == 1
 
 
 def test_sample_takes_every_image_once_before_any_twice():
-    steps = list(datasets.sample(23, 5, 12, torch.Generator().manual_seed(2)))
+    steps = list(datasets.sample(23, 5, 12, seed(2)))
     first, second, _ = torch.cat(steps).split(23)
     assert [len(index) for index in steps] == [5] * 12 and not torch.equal(first, second)
     assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(23))
@@ -230,24 +303,42 @@ def test_centre_crops_are_the_middle_of_both_sizes():
 @pytest.mark.parametrize(("part", "find"), [("train", datasets.find_sr_train), ("valid", datasets.find_sr_valid)])
 def test_photographs_are_taken_where_they_come_first(tmp_path, part, find):
     assert find(tmp_path).name == "photographs inside scikit-image"
-    for place in ("CID22/{}", "photographs/{}", "DIV2K/DIV2K_{}_HR", "DIV2K/{}"):  # each goes before the earlier ones
-        file = save(tmp_path / place.format(part) / f"{len(place)} 图.png", random_image(128, 128))
-        assert find(tmp_path).names == [f"{len(place)} 图"]
-        assert find(tmp_path).name == (f"DIV2K/{part}" if "DIV2K" in place else place.format(part))
+    for place in ("CID22", "photographs"):  # the second goes before the first
+        file = save(tmp_path / place / part / f"{place} 图.png", random_image(128, 128))
+        assert find(tmp_path).names == [f"{place} 图"] and find(tmp_path).name == f"{place}/{part}"
     file.rename(file.with_suffix(".txt"))
     refuses(FileNotFoundError, "holds no image", find, tmp_path)  # there, but broken: nothing else in its stead
 
 
+@pytest.mark.parametrize("place", ["train", "DIV2K_train_HR"])
+def test_of_div2k_no_image_trains_validates_and_tests(tmp_path, place):
+    for i in range(13):
+        save(tmp_path / "DIV2K" / place / f"{i:04}.png", random_image(16, 16, seed=i))
+    for i in range(2):
+        save(tmp_path / "DIV2K" / "valid" / f"{i + 801:04}.png", random_image(16, 16, seed=100 + i))
+    save(tmp_path / "photographs" / "valid" / "a.png", random_image(16, 16, seed=200))
+    train, valid = datasets.find_sr_train(tmp_path, 16), datasets.find_sr_valid(tmp_path)
+    (test,) = datasets.find_sr_test(tmp_path, div2k=True)
+    seen = [{datasets.to_float(img).sum().item() for img in images} for images in (
+        map(train.image, range(len(train))), *([data.pair(i)[1] for i in range(len(data))] for data in (valid, test)))]
+    assert [len(part) for part in seen] == [3, 10, 2] and len(set.union(*seen)) == 15
+    assert (train.names, valid.names[0], test.name) == (["0000", "0001", "0002"], "0003", "DIV2K/valid")
+    assert "without its last 10" in train.name and "its last 10" in valid.name
+    for file in sorted((tmp_path / "DIV2K" / place).iterdir())[:3]:
+        file.unlink()
+    refuses(ValueError, "holds 10 images: expected more", datasets.find_sr_valid, tmp_path)
+
+
 @pytest.mark.parametrize("there, find, line", [
-    ("set14/a.png", datasets.find_sr_test, "set14 is not read: it must be .*/Set14"),
-    ("BSDS100/a.png", datasets.find_sr_test, "BSDS100 is not read: it must be .*/B100"),
-    ("Set5_HR.tar.gz", datasets.find_sr_test, "Set5_HR.tar.gz is not read: unpack it"),
-    ("CIFAR-10/data_batch_1.bin", datasets.find_classification, "CIFAR-10 is not read: it must be .*/CIFAR10"),
-    ("DIV2K_train_HR/0001.png", datasets.find_sr_train, "DIV2K_train_HR is not read: it must be .*/DIV2K/train"),
-    ("div2k/train/0001.png", datasets.find_sr_train, "div2k is not read: it must be .*/DIV2K$"),
-    ("DIV2K/Train/0001.png", datasets.find_sr_train, "Train is not read: it must be .*/DIV2K/train"),
-    ("DIV2K/DIV2K_valid_HR.zip", datasets.find_sr_valid, "DIV2K_valid_HR.zip is not read: unpack it"),
-    ("DIV2K/DIV2K_valid_HR.zip", datasets.find_sr_train, None),  # the other part
+    ("set14/a.png", datasets.find_sr_test, "set14 is not read: expected .*/Set14$"),
+    ("BSDS100/a.png", datasets.find_sr_test, "BSDS100 is not read: expected .*/B100$"),
+    ("Set5_HR.tar.gz", datasets.find_sr_test, "Set5_HR.tar.gz is not read: expected .*/Set5, unpacked"),
+    ("CIFAR-10/data_batch_1.bin", datasets.find_classification, "CIFAR-10 is not read: expected .*/CIFAR10$"),
+    ("CIFAR10/cifar.tar.gz", datasets.find_classification, "cifar.tar.gz is not read: expected .*/CIFAR10, unpacked"),
+    ("DIV2K_train_HR/0001.png", datasets.find_sr_train, "DIV2K_train_HR is not read: expected .*/DIV2K/train$"),
+    ("DIV2K/Train/0001.png", datasets.find_sr_train, "Train is not read: expected .*/DIV2K/train$"),
+    ("DIV2K/DIV2K_train_HR.zip", datasets.find_sr_valid, "DIV2K_train_HR.zip is not read: .*, unpacked"),
+    ("DIV2K/valid/0801.png", datasets.find_sr_valid, None),  # the test set
     ("cifar-100-python/train", datasets.find_classification, None),
 ])  # fmt: skip
 def test_a_set_under_another_name_is_not_passed_over_silently(tmp_path, capsys, monkeypatch, there, find, line):
@@ -277,7 +368,7 @@ def test_test_sets_that_are_there_and_how_to_get_the_others(tmp_path):
     (tmp_path / "B100" / "a.png").rename(tmp_path / "B100" / "Thumbs.db")  # as good as empty
     absent = datasets.absent_sr_test(tmp_path)
     assert list(absent) == ["Set5", "B100", "Urban100"] and datasets.is_there("Set14", tmp_path)
-    assert all(how.split()[-1] in datasets.ARCHIVES for how in absent.values())
+    assert all(how.split()[-1] in download.ARCHIVES for how in absent.values())
     assert [test_set.name for test_set in datasets.find_sr_test(tmp_path, 4, div2k=True)] == ["Set14", "DIV2K/valid"]
 
 
@@ -290,4 +381,4 @@ def test_the_listing_of_a_broken_set_on_a_console_that_cannot_write_chinese(tmp_
     assert datasets.main(["--root", str(tmp_path / "数据")]) == 0
     listing = console.buffer.getvalue().decode()
     assert re.search(r"Set14 +\S*Set14, 1 images", listing) and re.search("B100 +BROKEN.*holds no image", listing)
-    assert re.search(r"CIFAR10 +missing: 162 MB, python datasets.py download cifar10", listing)
+    assert re.search(r"CIFAR10 +missing: 162 MB, python3 run.py data cifar10", listing)

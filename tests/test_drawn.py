@@ -6,14 +6,15 @@ import torch
 
 import datasets
 from datasets import DrawnDataset
+from tools import drawn
 from tools.drawn import SHAPES, photo_crops, shape_distance
 
 
 def test_drawn_is_balanced_and_keeps_its_bits():
     data = DrawnDataset(train=True, size=200)
     assert data.images.shape == (200, 3, 32, 32) and data.images.dtype == torch.uint8
-    learnt_from = {*datasets.DRAWN_BACKGROUNDS["train"], *datasets.PHOTOGRAPHS["train"]}
-    assert not learnt_from & set(datasets.DRAWN_BACKGROUNDS["test"])
+    learnt_from = {*drawn.BACKGROUNDS["train"], *datasets.PHOTOGRAPHS["train"]}
+    assert not learnt_from & set(drawn.BACKGROUNDS["test"])
     assert data.labels.bincount().tolist() == [20] * 10 and data.labels.dtype == torch.int64
     assert len(set(data.classes)) == 10 and "not CIFAR-10" in data.name
     # Changes with the images, on purpose: figures made with other images are not comparable.

@@ -2,12 +2,14 @@
 import ast
 import re
 import shlex
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 from torch.distributed.run import get_args_parser
 
 import datasets
+import NetSet
 import run
 from tools import download, upscale
 from tools.settings import PROFILES, TABLES
@@ -41,10 +43,21 @@ def test_editions_are_alike_and_short():
     for pattern in (r"^(#+) ", r"^<!-- .+? -->$", r"^(\|)"):  # headings, markers, rows
         assert re.findall(pattern, english, re.M) == re.findall(pattern, chinese, re.M), pattern
     links = [set(re.findall(r"\]\(([^)]+)\)", text)) - set(EDITIONS) for text in (english, chinese)]
-    assert links[0] - {"results/multi/hero.png"} == links[1] - {"results/multi/hero_zh.png"}
+    of_one = {name for link in set.union(*links) for name in (link, link.replace("_zh", "")) if "_zh" in link}
+    assert links[0] - of_one == links[1] - of_one and len(links[0]) == len(links[1])
     assert commands(EDITIONS[0]) == commands(EDITIONS[1])
     trees = [[ast.dump(ast.parse(code)) for code in blocks(edition, "python")] for edition in EDITIONS]
     assert trees[0] == trees[1] and blocks(EDITIONS[0], "bibtex") == blocks(EDITIONS[1], "bibtex")
+
+
+@pytest.mark.parametrize("name", ["architecture.svg", "architecture_zh.svg"])
+def test_the_diagram_names_every_layer_in_readable_letters(name):
+    drawing = ElementTree.parse(ROOT / "docs" / name).getroot()
+    words, width = set(map(str.strip, drawing.itertext())), int(drawing.get("viewBox").split()[2])
+    sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", ElementTree.tostring(drawing, "unicode"))]
+    assert len(sizes) > 3 and min(sizes) * 860 / width >= 14  # pixels, as wide as a README is shown
+    networks = NetSet.SRNet(num_blocks=1), NetSet.ClassifyNet()
+    assert {layer for network in networks for layer, _ in network.named_children()} <= words
 
 
 @each_document

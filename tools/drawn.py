@@ -1,16 +1,54 @@
-"""Ten classes of 32x32 images that the program draws itself, for where CIFAR-10 is absent.
+"""Images that need no download: the photographs inside the scikit-image wheel, and ten classes of 32x32 images that
+the program draws itself, for where CIFAR-10 is absent.
 
 Five shapes, each striped or dotted, over crops of photographs. The pattern repeats every 3 to 5 pixels, so that
 downsampling to 16x16 weakens it and does not erase it. `datasets.DrawnDataset` is the data set made of them.
 """
 from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from tools.images import read_image
+
+PHOTOGRAPHS_NAME = "photographs inside scikit-image"
+PHOTOGRAPHS = {  # split by image
+    "train": ("astronaut.png", "hubble_deep_field.jpg", "retina.jpg", "motorcycle_left.png", "moon.png", "brick.png",
+              "grass.png", "gravel.png"),
+    "valid": ("rocket.jpg", "camera.png"), "test": ("chelsea.png", "coffee.png"),
+}  # fmt: skip
+# The test images stand before photographs that neither SRNet nor the classifier learns from.
+BACKGROUNDS = {"train": ("astronaut.png", "motorcycle_left.png"), "test": ("chelsea.png", "coffee.png")}
 SHAPES = ("disc", "square", "triangle", "star", "heart")
 TEXTURES = ("striped", "dotted")
 PHOTO_SCALES = (2, 3, 4, 6)
 IMAGE_SIZE = 32
+
+
+def embedded_photographs(part: str) -> tuple[list[Tensor], list[str]]:
+    """(uint8 images (3, H, W), names) of "train", "valid" or "test", from scikit-image's wheel, never the network."""
+    return [_photograph(file) for file in PHOTOGRAPHS[part]], [Path(file).stem for file in PHOTOGRAPHS[part]]
+
+
+def embedded(part: str) -> dict[str, object]:
+    """The same, as `DIV2KDataset` and `SRTestSet` take them."""
+    images, names = embedded_photographs(part)
+    return {"images": images, "names": names, "name": PHOTOGRAPHS_NAME}
+
+
+def _photograph(file: str) -> Tensor:
+    with resources.as_file(resources.files("skimage.data") / file) as path:
+        return read_image(path)
+
+
+def draw_set(train: bool, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """`size` images, uint8 (N, 32, 32, 3), and their labels, int64: the same everywhere."""
+    photos = [_photograph(file).permute(1, 2, 0).numpy() for file in BACKGROUNDS["train" if train else "test"]]
+    rng = np.random.default_rng([0, int(train)])
+    labels = rng.permutation(np.arange(size) % 10)
+    return draw_images(labels, photos, rng), labels.astype(np.int64)
 
 
 def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -62,7 +100,7 @@ def photo_crops(photos: Sequence[np.ndarray], count: int, rng: np.random.Generat
 def draw_images(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """Draws one image for each label, uint8 (N, 32, 32, 3): a textured shape over a photograph.
 
-    Label = 2 * shape + texture. Both textures cover half the shape with each of its two colours, so only
+    Label = 2 * shape + texture. Both textures cover half the shape with each of its two colors, so only
     the fine pattern tells them apart. Pixels see +, -, *, / and sqrt alone, which round the same everywhere.
     """
     count = len(labels)
@@ -101,9 +139,9 @@ def draw_images(labels: np.ndarray, photos: Sequence[np.ndarray], rng: np.random
     paints = between(0, 1, 2, 1, 1, 3)
     paints = 0.8 * (paints - (paints * luma).sum(-1, keepdims=True)) + 0.15 * surroundings[:, None]
     level, contrast = between(0.25, 0.65, 1, 1, 1), between(0.02, 0.36, 1, 1, 1)
-    paper_colour, ink_colour = paints[:, 0] + level - contrast, paints[:, 1] + level + contrast
+    paper_color, ink_color = paints[:, 0] + level - contrast, paints[:, 1] + level + contrast
     light = 1 + (between(-0.2, 0.2) * x / radius - between(0, 0.2) * y / radius)[..., None]
-    figure = np.clip((paper_colour + ink * (ink_colour - paper_colour)) * light, 0, 1)
+    figure = np.clip((paper_color + ink * (ink_color - paper_color)) * light, 0, 1)
 
     shadow = 0.45 * np.clip(0.6 - outline / 4, 0, 1)[..., None]
     img = background * (1 - shadow)

@@ -16,9 +16,8 @@ WORDS = {
     "en": {"title": "Adapting the classifier brings most; super-resolution adds one point",
            "one": "Adaptation first", "two": "Super-resolution first", "degraded": "degraded", "adapt": "+ adaptation",
            "sr": "+ super-resolution", "joint": "+ joint training", "clean": "clean images",
-           "headings": ("The whole way", "The arms, zoomed in"), "accuracy": "Test accuracy (%)",
-           "note": "{data}, {num:,} test images, mean of {seeds} seeds. Lines: 95 % intervals over test images; small "
-                   "dots: seeds. Dashed, right: the control.",
+           "accuracy": "Test accuracy (%)",
+           "note": "{data}, {num:,} test images, mean of {seeds} seeds",
            "hero": "Super-resolution adds one point to a classifier that has adapted to small images",
            "hero note": "{data}, {num:,} test images, mean of {seeds} seeds. The images: seed {seed}.",
            "columns": ["16×16 input", "control", "frozen", "clean"],
@@ -46,18 +45,44 @@ def waterfall_paths(table: pd.DataFrame, words: Mapping) -> tuple[dict, dict]:
 
 
 def waterfall(scores, table: pd.DataFrame) -> Figure:
-    """The way from degraded to clean, step by step, and beside it, zoomed in, the fine-tuned arms."""
+    """The way from degraded to clean, step by step."""
     words = WORDS["en"]
-    paths, ceiling = waterfall_paths(table, words)
-    arms = [
-        {"label": plots.name_of(rung).lower(), "value": 100 * row.accuracy,
-         "low": 100 * row.low, "high": 100 * row.high,
-         "accent": rung == "frozen", "seeds": (100 * scores.correct(rung).float().mean(1)).tolist()}
-        for rung, row in table.iterrows() if rung in ARMS
-    ]  # fmt: skip
     num, seeds = len(scores.ladder.test_lr), len(scores.settings.seeds)
     note = words["note"].format(data=scores.test_set.name, num=num, seeds=seeds)
-    return plots.ladder(paths, ceiling, arms, words["headings"], words["accuracy"], words["title"], note)
+    return plots.waterfall(*waterfall_paths(table, words), words["accuracy"], words["title"], note)
+
+
+def over_control(scores) -> Figure:
+    """Every fine-tuned arm against the control, as paired differences."""
+    arms = [rung for rung in scores.rungs if rung in ARMS and rung != "control"]
+    rows = {rung: scores.compare(rung, "control") for rung in arms}
+    covers = next(iter(rows.values())).get("covers", "images")
+    note = f"{scores.test_set.name}, {len(scores.ladder.test_lr):,} test images; lines: 95 % confidence intervals over "
+    return plots.differences(rows, "Accuracy over the control (points)", note=note + f"{covers}; small dots: seeds",
+                             title="Behind SRNet every arm gains about a point, whatever its loss", zero="control")
+
+
+def angles(found: Mapping[str, Mapping[str, Mapping]]) -> Figure:
+    """Norms and cosines of two losses' gradients at SRNet, a dot per batch. found: {rung: `ladder.angles`}."""
+    fig, (norms, cosines) = plots._figure(plots.WIDTH, 3.6, "The label's gradient is far longer; only on images not "
+                                          "learned does it agree with the pixels'", "Batches of 128 images; a dot each; "
+                                          "seed 0", 1, 2)  # fmt: skip
+    columns = [(rung, part) for rung in found for part in found[rung]]
+    for x, (rung, part) in enumerate(columns):
+        values = found[rung][part]
+        for name, marker in (("l1", "s"), ("cross_entropy", "o")):
+            norms.plot([x] * len(values[name]), values[name], marker, color=plots.color_of(rung), alpha=0.6, mew=0,
+                       mfc="none" if name == "l1" else plots.color_of(rung), mec=plots.color_of(rung), ms=6,
+                       markeredgewidth=1)
+        cosines.plot([x] * len(values["cosine"]), values["cosine"], "o", color=plots.color_of(rung), alpha=0.6, mew=0)
+        cosines.plot(x, values["mean_cosine"][0], "_", color=plots.INK, ms=22, mew=2)
+    norms.set(yscale="log", ylabel="Norm (square: L1, dot: cross-entropy)")
+    cosines.set(ylim=(-1, 1), ylabel="Cosine (line: of the mean gradients)")
+    cosines.axhline(0, color=plots.INK, ls=plots.DASHED, lw=1)
+    for ax in (norms, cosines):
+        ax.set_xticks(range(len(columns)), [f"{plots.name_of(rung)}\n{part}" for rung, part in columns])
+        ax.margins(x=0.15)
+    return fig
 
 
 def disagreements(scores, above: str, below: str, num: int) -> Tensor:

@@ -1,20 +1,19 @@
-"""What is done to images: MATLAB's bicubic resize, every degradation, random changes for training, reading files.
+"""MATLAB's bicubic resize, and image files. `datasets` has these names too.
 
-An image is RGB uint8 (3, H, W) at rest and float32 in [0, 1] everywhere else. `datasets` has all these names too.
+An image is RGB uint8 (3, H, W) at rest and float32 in [0, 1] everywhere else.
 """
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageCms
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def to_float(img: Tensor) -> Tensor:
@@ -101,116 +100,30 @@ def imresize(img: Tensor, scale_factor: float, border: str = "symmetric") -> Ten
     return out.reshape(*lead, *out.shape[-2:])
 
 
-# --- degradations: small modules on batches --------------------------------------------------------------------------
+# --- pixels ----------------------------------------------------------------------------------------------------------
 
 
-def _check_images(img: Tensor) -> None:
+def check_images(img: Tensor) -> None:
     if img.dim() not in (3, 4) or img.shape[-3] != 3 or not (img.dtype == torch.uint8 or img.is_floating_point()):
         expected = "RGB images (3, H, W) or (N, 3, H, W), uint8 or floats in [0, 1]"
         raise ValueError(f"expected {expected}, found {img.dtype} {tuple(img.shape)}")
 
 
-def _like(img: Tensor, float_img: Tensor) -> Tensor:
+def as_floats(img: Tensor) -> Tensor:
+    """An RGB image or a batch, uint8 or floats, as floats in [0, 1]."""
+    check_images(img)
+    return to_float(img) if img.dtype == torch.uint8 else img
+
+
+def as_given(img: Tensor, float_img: Tensor) -> Tensor:
     """A degraded float image in the dtype of the image that came in, clamped to its range."""
     return to_uint8(float_img) if img.dtype == torch.uint8 else float_img.clamp(0, 1).to(img.dtype)
 
 
-def whole_scale(scale_factor: int) -> int:
-    if int(scale_factor) != scale_factor or scale_factor < 1:
-        raise ValueError(f"scale_factor must be a whole number of at least 1, found {scale_factor}")
-    return int(scale_factor)
-
-
-class Fuzz(nn.Module):
-    """Bicubic downsampling by `scale_factor`, the course document's "fuzz": the network upsamples.
-
-    (3, H, W) or (N, 3, H, W) -> sides divided by the scale, else ValueError; uint8 -> MATLAB's bytes, floats -> floats
-    clamped to [0, 1]. The course document's resizers, PIL and torch, differ at the border and in the last bit.
-    """
-
-    def __init__(self, scale_factor: int = 2):
-        super().__init__()
-        self.scale_factor = whole_scale(scale_factor)
-
-    def forward(self, img: Tensor) -> Tensor:
-        _check_images(img)
-        scale, (height, width) = self.scale_factor, img.shape[-2:]
-        if height % scale or width % scale:
-            raise ValueError(f"Fuzz takes sides that are multiples of {scale}, found {height}x{width}: crop the image")
-        lr_img = imresize(img, 1 / scale)
-        return lr_img if img.dtype == torch.uint8 else lr_img.clamp(0, 1)
-
-
-class GaussianNoise(nn.Module):
-    """Noise of standard deviation `sigma` in units of [0, 1], drawn on the CPU; same shape and dtype, clamped."""
-
-    def __init__(self, sigma: float = 0.1):
-        super().__init__()
-        if sigma < 0:
-            raise ValueError(f"sigma must be at least 0, found {sigma}")
-        self.sigma = sigma
-
-    def forward(self, img: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        _check_images(img)
-        noise = torch.randn(img.shape, generator=generator).to(img.device)
-        return _like(img, (to_float(img) if img.dtype == torch.uint8 else img) + self.sigma * noise)
-
-
-class Occlusion(nn.Module):
-    """A black square of `size` pixels a side at a random place inside each image, drawn on the CPU; same dtype."""
-
-    def __init__(self, size: int = 8):
-        super().__init__()
-        self.size = size
-
-    def forward(self, img: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        _check_images(img)
-        if not 1 <= self.size <= min(img.shape[-2:]):
-            raise ValueError(f"a square of {self.size} pixels does not fit into {img.shape[-2]}x{img.shape[-1]}")
-        batch = img if img.dim() == 4 else img[None]
-        return batch.masked_fill(_squares(batch, self.size, generator), 0).reshape(img.shape)
-
-
-class Damage(nn.Module):
-    """Noise, a mask, or both. (img (N, 3, H, W), kind) -> the damaged images, and 0 in their mask, 1 elsewhere.
-    Without a generator the damage is always the same.
-    """
-
-    kinds = ("noise", "mask", "both")
-
-    def __init__(self, sigma: float = 0.1, mask_size: int = 8):
-        super().__init__()
-        self.add_noise, self.cut_mask = GaussianNoise(sigma), Occlusion(mask_size)
-
-    def forward(self, img: Tensor, kind: str, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        generator, visible = generator or torch.Generator().manual_seed(0), torch.ones_like(img)
-        if kind in ("noise", "both"):
-            img = self.add_noise(img, generator)
-        if kind in ("mask", "both"):
-            visible = self.cut_mask(visible, generator)
-        return img * visible, visible
-
-
-def _squares(batch: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
-    """True in one random square of `size` per image: (N, C, H, W) -> bool (N, 1, H, W) on the same device."""
-    num, _, *sides = batch.shape
-    corner = draw_integers(torch.tensor(sides)[:, None].expand(2, num) - size + 1, generator).to(batch.device)
-    row, col = (torch.arange(side, device=batch.device) - corner[i, :, None] for i, side in enumerate(sides))
-    row, col = ((x >= 0) & (x < size) for x in (row, col))
-    return row[:, None, :, None] & col[:, None, None, :]
-
-
-def draw_integers(count: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One whole number in [0, count) for each entry of `count`, drawn on the CPU."""
-    draw = torch.rand(count.shape, generator=generator, dtype=torch.float64) * count
-    return torch.minimum(draw.long(), count - 1)
-
-
 def grey(img: Tensor) -> Tensor:
     """RGB -> its BT.601 luma (0.299 R + 0.587 G + 0.114 B) in all three channels, same shape and dtype."""
-    _check_images(img)
-    red, green, blue = (to_float(img) if img.dtype == torch.uint8 else img).split(1, -3)
-    return _like(img, 0.299 * red + 0.587 * green + 0.114 * blue).expand(img.shape).contiguous()
+    red, green, blue = as_floats(img).split(1, -3)
+    return as_given(img, 0.299 * red + 0.587 * green + 0.114 * blue).expand(img.shape).contiguous()
 
 
 def blur(img: Tensor, sigma: float = 1.0) -> Tensor:
@@ -231,56 +144,31 @@ def jpeg(img: Tensor, quality: int = 50) -> Tensor:
         with Image.open(file) as decoded:
             return torch.from_numpy(np.array(decoded))
 
-    return torch.stack([compressed(pixels) for pixels in img.permute(0, 2, 3, 1).cpu().numpy()]).permute(0, 3, 1, 2)
+    rows = img.permute(0, 2, 3, 1).cpu().numpy()
+    return torch.stack([compressed(pixels) for pixels in rows]).permute(0, 3, 1, 2).to(img.device)
 
 
-def degradations() -> dict[str, Callable[[Tensor], Tensor]]:
-    """Nine ways to downsample, by name, the study's first: uint8 (N, 3, 32, 32) -> uint8 (N, 3, 16, 16)."""
-
-    def resized(img: Tensor, mode: str) -> Tensor:
-        return to_uint8(F.interpolate(to_float(img), size=(16, 16), mode=mode))
-
-    half = Fuzz(scale_factor=2)
-    return {
-        "bicubic ×2": half,
-        "bicubic ×3": lambda img: imresize(imresize(img, 1 / 3), 3 / 2)[..., :16, :16],
-        "bicubic ×4": lambda img: imresize(imresize(img, 1 / 4), 2),
-        "area ×2": lambda img: resized(img, "area"),
-        "nearest ×2": lambda img: img[..., ::2, ::2].contiguous(),
-        "bicubic ×2, no antialias": lambda img: resized(img, "bicubic"),
-        "blur σ 1, ×2": lambda img: half(blur(img, 1.0)),
-        "×2, noise σ 0.05": lambda img: GaussianNoise(0.05)(half(img), torch.Generator().manual_seed(0)),
-        "×2, JPEG 50": lambda img: jpeg(half(img), 50),
-    }
+def draw_integers(count: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One whole number in [0, count) for each entry of `count`, drawn on the CPU."""
+    draw = torch.rand(count.shape, generator=generator, dtype=torch.float64) * count
+    return torch.minimum(draw.long(), count - 1)
 
 
-# --- random changes for training -------------------------------------------------------------------------------------
+def random_squares(batch: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
+    """True in one random square of `size` per image: (N, C, H, W) -> bool (N, 1, H, W) on the same device."""
+    num, _, *sides = batch.shape
+    corner = draw_integers(torch.tensor(sides)[:, None].expand(2, num) - size + 1, generator).to(batch.device)
+    row, col = (torch.arange(side, device=batch.device) - corner[i, :, None] for i, side in enumerate(sides))
+    row, col = ((x >= 0) & (x < size) for x in (row, col))
+    return row[:, None, :, None] & col[:, None, None, :]
 
 
-def augment(
-    images: Tensor, flip: bool = True, shift: int = 4, cutout: int = 0, generator: torch.Generator | None = None
-) -> Tensor:
-    """Random flip, shift and cutout of each image, a whole batch at once: uint8 (N, C, H, W) -> the same.
-
-    Half of the images are mirrored; each is moved by up to `shift` pixels, the uncovered border reflected (edge not
-    repeated); a random square of `cutout` pixels gets the image's mean colour. Numbers are drawn on the CPU.
-    """
-    num, _, *sides = images.shape
-    if not 0 <= shift < min(sides) or not 0 <= cutout <= min(sides):
-        raise ValueError(f"shift {shift} or cutout {cutout} does not fit images of {sides[0]}x{sides[1]}")
-    device = images.device
-    move = torch.randint(-shift, shift + 1, (2, num, 1), generator=generator).to(device)
-    row, col = ((torch.arange(side, device=device) + move[i]).abs() for i, side in enumerate(sides))
-    row, col = (torch.minimum(x, 2 * (side - 1) - x) for x, side in zip((row, col), sides, strict=True))
-    if flip:
-        mirrored = torch.rand(num, 1, generator=generator) < 0.5
-        col = torch.where(mirrored.to(device), col.flip(1), col)
-    place = (row[:, :, None] * sides[1] + col[:, None, :]).view(num, 1, -1)
-    images = images.flatten(2).gather(2, place.expand(-1, images.shape[1], -1)).view(images.shape)
-    if cutout:
-        mean = (images.float().mean((2, 3), keepdim=True) + 0.5).to(images.dtype)
-        images = torch.where(_squares(images, cutout, generator), mean, images)
-    return images
+def turned(img: Tensor, turn: Tensor) -> Tensor:
+    """The dihedral move 0..7 of each square image: (N, C, S, S), (N,) -> (N, C, S, S); 0 leaves it."""
+    bits = turn[:, None, None, None]
+    img = torch.where(bits & 1 > 0, img.flip(-1), img)
+    img = torch.where(bits & 2 > 0, img.flip(-2), img)
+    return torch.where(bits & 4 > 0, img.transpose(-1, -2), img)
 
 
 # --- image files -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One look for every figure: a style, a colour per method, a function per kind of evidence, and `show`.
+"""One look for every figure: a style, a color per method, a function per kind of evidence, and `show`.
 
 Each function returns a matplotlib Figure and draws nothing on the screen; `show` saves and displays it. A figure
 carries one message, its `title`; `note` is the small print below it (data, protocol, number of runs).
@@ -7,7 +7,9 @@ DataFrame, a dict of columns or a list of dicts. Sizes of figures and cells are 
 """
 
 import io
+import itertools
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,48 +23,53 @@ from matplotlib import patheffects
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-WIDTH = 9.6  # of a full-width figure; shown at 96 dots an inch it fills a notebook's column
+WIDTH = 9.6  # of a full-width figure; shown at 96 dots per inch it fills a notebook's column
 DPI = 192  # of a saved figure: two dots for each that is shown
 INK, MUTED, LIGHT = "#222222", "#6B7075", "#DADDE0"
-GREY, ACCENT = "#B4BAC1", "#0072B2"  # what is not the point of a figure, and what is
+GREY, ACCENT = "#B4BAC1", "#0072B2"  # what is not the point of a figure, and what is: super-resolution
 GOOD, BAD, MARK = "#00795C", "#B8400A", "#FFC20A"
 
-# Hues that colour-blind readers tell apart (Okabe and Ito 2008; Tol 2021) for networks, greys for references.
+# One color per method, the same in every figure. Greys are what one compares with, blues restore and are not trained
+# for the class, orange is trained for both; hues that color-blind readers tell apart (Okabe and Ito 2008; Tol 2021).
 COLORS = {
-    "truth": "#1A1A1A", "clean": "#5A5F66", "degraded": "#B3A68F", "nearest": "#B9BFC6", "bicubic": "#7A828B",
-    "srnet": "#0072B2", "cascade": "#56B4E9", "control": "#CC79A7", "capacity": "#8A1C10", "frozen": "#00875F",
-    "joint": "#D55E00", "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F", "train": "#8FB3DA",
-    "valid": "#1B4B8A", "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733",
+    "truth": "#1A1A1A", "clean": "#1A1A1A", "degraded": "#B3A68F", "nearest": "#B9BFC6", "bicubic": "#7A828B",
+    "grey": "#A9A9A9", "train": "#8FB3DA", "valid": "#1B4B8A",
+    "control": "#6B7075", "control_distilled": "#44AA99", "scratch": "#E78AC3", "capacity": "#8A1C10",
+    "srnet": ACCENT, "frozen": ACCENT, "cascade": "#56B4E9", "frozen_distilled": "#332288", "joint": "#D55E00",
+    "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F",
+    "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733",
+    "classify": "#6B7075", "restore": ACCENT, "joint_10": "#8A1C10", "separate": "#E6A400",
     "mse": "#56B4E9", "perceptual": "#CC79A7", "regularised": "#00875F", "fast": "#D55E00", "slow": "#E6A400",
-    "classify": "#44AA99", "restore": "#0072B2", "joint_10": "#8A1C10", "separate": "#E6A400", "chroma": "#6A51A3",
-    "unet": "#5C3A1E", "grey": "#A9A9A9",
-}
+    "chroma": "#6A51A3", "unet": "#5C3A1E",
+}  # fmt: skip
+OTHERS = ("#44AA99", "#882255", "#DDAA33", "#004488", "#BB5566", "#5C7A29", "#7A5195", "#00A6D6")
 NAMES = {
-    "truth": "Ground truth", "srnet": "SRNet", "srresnet": "SRResNet",
-    "srgan": "SRGAN", "resshuffle": "ResShuffle", "unet": "RGB, our recipe", "mse": "1: MSE",
-    "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2", "fast": "4: rate 1e-3", "slow": "6: rate 1e-5",
-    "chroma": "Chroma, our recipe", "train": "training", "valid": "validation",
-    "joint_10": "Joint, λ = 10",
-}
+    "truth": "Ground truth", "srnet": "SRNet", "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle",
+    "mse": "1: MSE", "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2", "fast": "4: rate 1e-3",
+    "slow": "6: rate 1e-5", "unet": "RGB, our recipe", "chroma": "Chroma, our recipe", "joint_10": "Joint, λ = 10",
+    "control_distilled": "Control, distilled", "frozen_distilled": "Frozen, distilled",
+}  # fmt: skip
 LABELS = {
     "epoch": "Epoch", "loss": "Loss", "l1": "L1 loss", "cross_entropy": "Cross-entropy", "ssim": "SSIM",
     "psnr_db": "PSNR (dB)", "accuracy": "Accuracy (%)", "niqe": "NIQE (lower is better)", "mse": "Mean squared error",
     "chroma_error": "Chroma error (CIELAB)", "pooled_psnr_db": "PSNR, pooled (dB)", "gflop": "GFLOP",
     "inside": "Inside the mask (dB)", "outside": "Outside it (dB)",
-}
+}  # fmt: skip
 DASHED = (0, (4, 2.5))
-BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#CFE0EF", "#6CA6CF", "#0072B2", "#083A5E"])
-REDS = LinearSegmentedColormap.from_list("reds", ["#FFFFFF", "#FBE0CB", "#F0A36B", "#D55E00"])
-REDS = REDS.with_extremes(bad="#ECEEF0")
 DIVERGING = LinearSegmentedColormap.from_list(
     "diverging", ["#8A2F05", "#D55E00", "#F3B587", "#FFFFFF", "#8DBBDC", "#0072B2", "#083A5E"])
+# Cells bear dark text, so their colors end where it would become hard to read.
+BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#8DBBDC"])
+REDS = LinearSegmentedColormap.from_list("reds", ["#FFFFFF", "#FBE0CB", "#F0A36B"]).with_extremes(bad="#ECEEF0")
 
+matplotlib.rcdefaults()  # a matplotlibrc of the user's (other fonts, text.usetex) changes no figure
 matplotlib.rcParams.update({
     "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.titlesize": 10.5,
     "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 8, "axes.labelsize": 10,
@@ -72,12 +79,18 @@ matplotlib.rcParams.update({
     "ytick.color": "#9AA0A6", "xtick.labelcolor": INK, "ytick.labelcolor": INK, "xtick.major.size": 3,
     "ytick.major.size": 0, "legend.frameon": False, "legend.fontsize": 9.5, "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round", "figure.facecolor": "white", "savefig.facecolor": "white",
-})
+})  # fmt: skip
 
 
 def name_of(method: str) -> str:
-    """How a method is written in a figure: `task_only` -> `Task only`; any other text is left as it is."""
-    return NAMES.get(method) or (method.replace("_", " ").capitalize() if method in COLORS else str(method))
+    """How a method is written in a figure: `task_only` -> `Task only`; any text but an identifier is left as it is."""
+    words = method.replace("_", " ").capitalize() if re.fullmatch("[a-z][a-z0-9_]*", str(method)) else str(method)
+    return NAMES.get(method, words)
+
+
+def color_of(method: str) -> str:
+    """Its color in every figure; a name that COLORS lacks gets the next free one and keeps it."""
+    return COLORS.setdefault(method, OTHERS[len(COLORS) % len(OTHERS)])
 
 
 # --- show and save ----------------------------------------------------------------------------------------------------
@@ -85,19 +98,19 @@ def show(fig: Figure, name: str = "", folder: str | Path = "", photo=False, alt=
     """Save the figure as `folder/name.png` and display the same bytes in a notebook.
     Without a name it is displayed only, with `quiet` it is saved only. `photo`: a JPEG, several times smaller for
     photographs. `alt`: a description for those who do not see it. Of several processes (RANK) the first alone acts.
+    Where the file cannot be written, one line says so.
     """
     if os.environ.get("RANK", "0") != "0":
         return
-    suffix, kind, content = ("jpg", "jpeg", _jpeg(fig)) if photo else ("png", "png", _png(fig))
+    kind, content = "jpeg" if photo else "png", _content(fig, photo)
     if name:
-        path = Path(folder) / f"{name}.{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:  # the file appears whole or not at all
-            beside.write_bytes(content)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        from tools.files import write_whole
+
+        path = Path(folder) / f"{name}.{'jpg' if photo else 'png'}"
+        try:
+            write_whole(path, lambda beside: beside.write_bytes(content))
+        except OSError as error:
+            print(f"The figure {path} is not saved: {error.strerror or error}.")
     if in_notebook() and not quiet:
         from IPython.display import Image, display
 
@@ -105,25 +118,22 @@ def show(fig: Figure, name: str = "", folder: str | Path = "", photo=False, alt=
         display(Image(data=content, format=kind, width=round(fig.get_figwidth() * 96), alt=alt))
 
 
-def _png(fig: Figure) -> bytes:
-    """Sharp and small: a figure without images is written in its 256 main colours."""
-    buffer, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=DPI)
-    page = PIL.Image.open(buffer).convert("RGB")
-    if all(image.get_array().size <= 400 for image in fig.findobj(AxesImage)):  # cells, not images
-        page = page.quantize(256, dither=PIL.Image.Dither.NONE)
-    page.save(small, "png", optimize=True)
-    return small.getvalue()
-
-
-def _jpeg(fig: Figure, most: int = 220_000) -> bytes:
-    """Quality 85 if that fits into `most` bytes, else the best that does."""
-    for dpi, quality in ((DPI, 85), (DPI, 75), (144, 85), (144, 75), (144, 65), (144, 50), (96, 80)):
-        buffer = io.BytesIO()
-        fig.savefig(buffer, format="jpg", dpi=dpi, pil_kwargs={"quality": quality, "optimize": True})
-        if buffer.tell() <= most:
+def _content(fig: Figure, photo: bool, most: int = 220_000) -> bytes:
+    """The file: a JPEG as good as fits into so many bytes, or a PNG, of 256 colors where no image is in it."""
+    drawn = io.BytesIO()
+    fig.savefig(drawn, format="png", dpi=DPI)
+    page, file = PIL.Image.open(drawn).convert("RGB"), io.BytesIO()
+    if not photo:
+        if all(image.get_array().size <= 400 for image in fig.findobj(AxesImage)):  # cells of a table
+            page = page.quantize(256, dither=PIL.Image.Dither.NONE)
+        page.save(file, "png", optimize=True)
+        return file.getvalue()
+    for share, quality in ((1, 85), (1, 75), (0.75, 80), (0.75, 65), (0.5, 80)):
+        file = io.BytesIO()
+        page.resize([round(share * side) for side in page.size]).save(file, "jpeg", quality=quality, optimize=True)
+        if file.tell() <= most:
             break
-    return buffer.getvalue()
+    return file.getvalue()
 
 
 def display_markdown(text: str) -> None:
@@ -148,6 +158,42 @@ def table(frame: pd.DataFrame, formats="{:.2f}", **by_column: str):
     return style.set_table_styles([{"selector": selector, "props": left} for selector in heads])
 
 
+def layers(model, input_size: Sequence[int], depth: int = 1):
+    """A network's parts in the order in which they run, as a `table`: output (channels × height × width), parameters,
+    millions of multiply-adds per image. input_size: (1, 3, H, W). depth=2 lists the parts of the parts.
+    The network runs once, in evaluation mode; every part is left in the mode that it was in.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    parts, outputs, modes = dict(model.named_modules()), {}, {part: part.training for part in model.modules()}
+    hooks = [part.register_forward_hook(lambda _part, _input, output, name=name: outputs.update({name: output}))
+             for name, part in parts.items()]  # fmt: skip
+    like = next(iter(model.state_dict().values()), torch.zeros(()))
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.eval()(torch.zeros(tuple(input_size), device=like.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for part, mode in modes.items():
+            part.training = mode
+    above = {name: [other for other in outputs if other and name.startswith(f"{other}.")] for name in outputs}
+    whole = {other for others in above.values() for other in others}  # what has parts of its own
+    rows, counts = {}, counter.get_flop_counts()
+    for name, output in outputs.items():
+        level = len(above[name]) + 1
+        if not name or level == depth or (level < depth and name not in whole):
+            tensors = [output] if isinstance(output, torch.Tensor) else output
+            rows[name or "total"] = {
+                "layer": type(parts[name]).__name__,
+                "output": ", ".join(" × ".join(map(str, tensor.shape[1:])) or "1" for tensor in tensors),
+                "parameters": sum(tensor.numel() for tensor in parts[name].parameters()),
+                "mult-adds (M)": sum(counts.get(f"{type(model).__name__}.{name}".rstrip("."), {}).values()) / 2e6,
+            }  # fmt: skip
+    return table(pd.DataFrame(rows).T.infer_objects(), "{:,.1f}", parameters="{:,}")
+
+
 def in_notebook() -> bool:
     """Is there a Jupyter kernel to display in? A terminal would print an object's name instead."""
     return "IPython" in sys.modules and hasattr(sys.modules["IPython"].get_ipython(), "kernel")
@@ -165,14 +211,8 @@ def _image(image) -> np.ndarray:
     image = image / 255.0 if image.dtype == np.uint8 else image.astype(np.float64)
     if not np.isfinite(image).all() or image.min() < -0.5 or image.max() > 1.5:
         raise ValueError(f"an image lies in [0, 1], found {image.min():.3g} to {image.max():.3g}; "
-                         "undo the normalisation or divide by 255 first.")
+                         "undo the normalization or divide by 255 first.")
     return np.broadcast_to(image.clip(0, 1).transpose(1, 2, 0), (*image.shape[1:], 3))
-
-
-def _on(fill) -> str:
-    """White or ink, whichever has more contrast on a colour (WCAG 2 relative luminance)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(fill)]
-    return "white" if np.dot(linear, (0.2126, 0.7152, 0.0722)) < 0.213 else INK
 
 
 def _signed(number: float, digits: int = 2) -> str:
@@ -180,231 +220,192 @@ def _signed(number: float, digits: int = 2) -> str:
     return text if float(text[1:]) else text[1:]
 
 
-def _wrap(text: str, room: float, points: float) -> str:
-    """Text in lines of one length that fit into so many inches; a Chinese character is as wide as it is high."""
-    most = int(72 * room / points / (1.0 if any(ord(sign) > 0x2E80 for sign in text) else 0.63))
-    return "\n".join(textwrap.fill(line, min(most, len(line) // (len(line) // most + 1) + 9))
-                     for line in text.splitlines())
-
-
-def _page(width: float, height: float, title: str, note: str, left: float | None = None) -> tuple[Figure, float]:
-    """A figure with room for a body of that height (inches) between title and small print, and where the body begins.
-    What is right of `left` (inches) lays itself out.
-    """
-    above, below = _wrap(title, width - 0.2, 12), _wrap(note, width - 0.2, 8.5)
-    head = (0.12 + 0.2 * (above.count("\n") + 1)) * bool(above)
-    foot = (0.1 + 0.16 * (below.count("\n") + 1)) * bool(below)
-    fig = Figure(figsize=(round(DPI * width) / DPI, round(DPI * (height + head + foot)) / DPI))
-    width, total = fig.get_size_inches()
-    _write(fig, 0.08, 0.1, above, va="top", fontsize=12, weight="bold")
-    _write(fig, 0.08, total - 0.07, below, va="bottom", fontsize=9, color=MUTED)
-    if left is not None:
-        rect = (left / width, foot / total, 1 - left / width, 1 - (head + foot) / total)
-        fig.set_layout_engine("constrained", w_pad=0.08, h_pad=0.07, wspace=0.04, hspace=0.06, rect=rect)
-    return fig, head
-
-
-def _write(fig: Figure, x: float, y: float, text: str, **options) -> None:
-    """Text at a place in inches from the upper left corner."""
-    width, height = fig.get_size_inches()
-    fig.text(x / width, 1 - y / height, text, **options).set_in_layout(False)
+def _page(width: float, height: float, title: str, note: str) -> Figure:
+    """A figure that lays itself out between its title and its small print."""
+    fig = Figure((width, height), layout="constrained")
+    fig.get_layout_engine().set(w_pad=0.08, h_pad=0.07, wspace=0.03, hspace=0.05)
+    if title:
+        fig.suptitle(title, x=0.08 / width, ha="left", wrap=True, fontsize=12, weight="bold")
+    if note:
+        fig.supxlabel(note, x=0.08 / width, ha="left", wrap=True, fontsize=9, color=MUTED)
+    return fig
 
 
 def _figure(width: float, height: float, title: str, note: str, *grid: int, **ratios):
-    """A figure that lays itself out, and its axes, one or a grid of them."""
-    fig, _ = _page(width, height, title, note, left=0)
-    return fig, fig.subplots(*grid, **ratios)
+    """A page and its axes, one or a grid; they lie in a subfigure, so that a legend has its place above them."""
+    fig = _page(width, height, title, note)
+    return fig, fig.subfigures().subplots(*grid, **ratios)
 
 
-def _legend(fig: Figure, handles: Mapping | None = None, **options) -> None:
+def _legend(fig: Figure, handles: Mapping[str, Line2D | Patch]) -> None:
     """One legend for the whole figure, in lines between its title and its axes."""
-    engine = fig.get_layout_engine()
-    left, bottom, width, height = engine.get()["rect"]
-    if handles is None:
-        found, texts = fig.axes[0].get_legend_handles_labels()
-        handles = dict(zip(texts, found, strict=True))
     num_columns = int(np.clip(fig.get_figwidth() / (0.65 + 0.075 * max(map(len, handles))), 1, 6))
-    options = {"handlelength": 1.6, "columnspacing": 1.6, "ncols": num_columns, **options}
-    legend = fig.legend(handles.values(), handles, loc="upper left", bbox_to_anchor=(0, bottom + height), **options)
-    legend.set_in_layout(False)
-    lines = -(-len(handles) // num_columns)
-    engine.set(rect=(left, bottom, width, height - (0.1 + 0.2 * lines) / fig.get_figheight()))
+    fig.subfigs[0].legend(handles.values(), handles, loc="outside upper left", ncols=num_columns, handlelength=1.6,
+                          columnspacing=1.6)
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
 def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mapping[str, Mapping] | None = None,
-           best: int | None = None, title="", note="") -> Figure:
-    """Metrics over epochs, one axes each: training and validation together, baselines as dashed lines.
+           best: int | Mapping[str, int] | None = None, title="", note="", small: bool | None = None) -> Figure:
+    """Metrics over epochs, one axes each: training thin, validation thick, baselines as dashed lines.
 
     history    a table with columns such as `epoch`, `loss_train`, `loss_valid`; or a list of them (seeds: their mean,
-               and a band from lowest to highest); or a dict method -> either
+               and a band from lowest to highest); or a dict of either by the runs' names, whatever these are
     metrics    columns without `_train` / `_valid`; a dict gives their axis labels. Accuracies are fractions
     baselines  {metric: {method or any label: value in the history's unit}}
-    best       the chosen epoch, marked by a ring
+    best       the chosen epoch, or {run: its chosen epoch}, marked by a ring
+    small      small axes, one for each run, the other runs in grey behind it; by itself for more than four runs
     """
-    metrics = metrics if isinstance(metrics, Mapping) else {m: LABELS.get(m, m) for m in metrics}
-    methods = history if isinstance(history, Mapping) else {None: history}
-    runs = {method: h if isinstance(h, list) else [h] for method, h in methods.items()}
-    width, height = (WIDTH, 3.1) if len(metrics) > 1 else (6.4, 3.5)
-    fig, axes = _figure(width, height, title, note, 1, len(metrics), squeeze=False)
-    handles = {}
-    for ax, (metric, label) in zip(axes[0], metrics.items(), strict=True):
-        for method, tables in runs.items():
-            scale = _draw_runs(ax, handles, metric, method, tables, best)
-        ax.set(xlabel=LABELS["epoch"], ylabel=label)
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        lines = {name: value * scale for name, value in (baselines or {}).get(metric, {}).items()}
-        _baselines(ax, lines, 72 * (height - 1.1))
+    metrics = metrics if isinstance(metrics, Mapping) else {metric: LABELS.get(metric, metric) for metric in metrics}
+    named = history if isinstance(history, Mapping) and "epoch" not in history else {"": history}
+    runs = {name: [pd.DataFrame(table).set_index("epoch") for table in (of if isinstance(of, list) else [of])]
+            for name, of in named.items()}  # fmt: skip
+    small = len(runs) > 4 if small is None else small
+    lines = -(-len(runs) // 7)  # of small axes, for each metric
+    shape = (lines * len(metrics), -(-len(runs) // lines)) if small else (1, len(metrics))
+    height = 1.0 + 1.5 * shape[0] if small else 3.5
+    fig, axes = _figure(6.4 if shape == (1, 1) else WIDTH, height, title, note, *shape, squeeze=False)
+    drawn = {}
+    for (metric, label), cells in zip(metrics.items(), axes.reshape(len(metrics), -1), strict=True):
+        scale = 100 if metric.startswith("accuracy") else 1
+        parts = {name: _parts(tables, metric, scale) for name, tables in runs.items()}
+        if not any(parts.values()):
+            known = ", ".join(next(iter(runs.values()))[0])
+            raise ValueError(f"no column {metric}, {metric}_train or {metric}_valid; it has: {known}.")
+        levels = {name: scale * value for name, value in (baselines or {}).get(metric, {}).items()}
+        for ax, own in itertools.zip_longest(cells, [[name] for name in runs] if small else [[*runs]]):
+            if own is None:
+                ax.remove()
+                continue
+            for name in runs:
+                chosen = best.get(name) if isinstance(best, Mapping) else best
+                drawn |= _draw_run(ax, name, parts[name], chosen, behind=name not in own)
+            ax.set(xlabel=LABELS["epoch"], ylabel=label)
+            ax.xaxis.set_major_locator(MaxNLocator(2 if small else 5, integer=True))
+            if small:
+                ax.sharey(cells[0])
+                ax.label_outer()
+                head = textwrap.fill(name_of(own[0]), 100 // shape[1]) if metric == next(iter(metrics)) else ""
+                ax.set_title(head, fontsize=9.5, color=color_of(own[0]))
+            _baselines(ax, levels, named=not small or ax.get_subplotspec().is_last_col())
+    legend = {name_of(name): Line2D([], [], color=color_of(name)) for name in runs if name and not small}
     if (num_runs := max(map(len, runs.values()))) > 1:
-        handles[f"band: lowest to highest of {num_runs} runs"] = Rectangle((0, 0), 1, 1, color=MUTED, alpha=0.3)
-    if handles:
-        last = ("training (", "chosen", "band")
-        _legend(fig, dict(sorted(handles.items(), key=lambda item: item[0].startswith(last))))
+        drawn[f"band: lowest to highest of {num_runs} runs"] = Patch(color=MUTED, alpha=0.3)
+    if legend or len(drawn) > 1:
+        _legend(fig, legend | drawn)
     return fig
 
 
-def _draw_runs(ax, handles: dict, metric: str, method: str | None, tables: Sequence, best: int | None) -> float:
-    """One method's curves of one metric, their handles for the legend, and the factor that makes it percent."""
-    tables = [pd.DataFrame(table).set_index("epoch") for table in tables]
-    values = {part: pd.concat([table[metric + part] for table in tables], axis=1, join="inner").dropna()
-              for part in ("_train", "_valid", "") if metric + part in tables[0]}
-    if not values:
-        raise ValueError(f"no column {metric}, {metric}_train or {metric}_valid; it has: {', '.join(tables[0])}.")
-    scale = 100 if metric.startswith("accuracy") else 1
-    for part, frame in values.items():
-        epochs, stack = frame.index.to_numpy(), scale * frame.to_numpy().T
-        tone, thin = COLORS[method or part[1:] or "valid"], method is not None and part == "_train"
-        line = ax.plot(epochs, stack.mean(0), color=tone, lw=0.9 if thin else 1.8, alpha=0.75 if thin else 1,
-                       marker="o" if len(epochs) < 6 else None, ms=4)[0]
-        ax.fill_between(epochs, stack.min(0), stack.max(0), color=tone, alpha=0.18, lw=0)
-        if thin:
-            handles["training (thin)"] = Line2D([], [], color=MUTED, lw=0.9)
-        elif method or part:
-            handles[name_of(method or part[1:])] = line
-        if part == "_valid" and best in epochs:
-            ring = ax.plot(best, stack.mean(0)[epochs == best], "o", color=tone, ms=7, mfc="white", mew=1.8)[0]
-            handles[f"chosen epoch ({best})"] = ring
-    return scale
+def _parts(tables: Sequence[pd.DataFrame], metric: str, scale: float) -> dict[str, pd.DataFrame]:
+    """{"train", "valid" or "": epochs x runs} of one metric, as far as every run has it."""
+    columns = {"train": f"{metric}_train", "valid": f"{metric}_valid", "": metric}
+    return {part: scale * pd.concat([table[column] for table in tables], axis=1, join="inner").dropna()
+            for part, column in columns.items() if all(column in table for table in tables)}  # fmt: skip
 
 
-def _baselines(ax, values: Mapping[str, float], points: float) -> None:
-    """Dashed lines, named in the right margin of axes of about so many points' height."""
-    if not values:
-        return
-    ax.margins(y=0.08)
-    values = dict(sorted(values.items(), key=lambda item: item[1]))
+def _draw_run(ax, name: str, parts: Mapping[str, pd.DataFrame], chosen: int | None, behind: bool) -> dict[str, Line2D]:
+    """A run's curves of one metric, the last in grey where it stands `behind` another's; what the legend says of it."""
+    legend = {}
+    for part, frame in [*parts.items()][-1 if behind else 0 :]:
+        epochs, values = frame.index.to_numpy(), frame.to_numpy()
+        look = {"color": color_of(name or part or "valid"), "lw": 1.0 if part == "train" else 1.8}
+        if behind:
+            ax.plot(epochs, values.mean(1), color=LIGHT, lw=1.0, zorder=1)
+            legend["the other runs"] = Line2D([], [], color=LIGHT)
+            continue
+        ax.plot(epochs, values.mean(1), marker="o" if len(epochs) < 6 else None, ms=2.5 * look["lw"], **look)
+        ax.fill_between(epochs, values.min(1), values.max(1), color=look["color"], alpha=0.18, lw=0)
+        if part:
+            word = {"train": "training", "valid": "validation"}[part]
+            legend[word] = Line2D([], [], **look | ({"color": MUTED} if name else {}))
+        if part != "train" and chosen in epochs:
+            ring = {"marker": "o", "ms": 7, "mfc": "white", "mew": 1.8}
+            ax.plot(chosen, frame.loc[chosen].mean(), color=look["color"], **ring)
+            legend["chosen epoch" if name else f"chosen epoch ({chosen})"] = Line2D([], [], color=MUTED, ls="", **ring)
+    return legend
+
+
+def _baselines(ax, values: Mapping[str, float], named: bool) -> None:
+    """Dashed lines, named in the right margin."""
     for name, value in values.items():
         ax.axhline(value, color=COLORS.get(name, MUTED), ls=DASHED, lw=1.3, zorder=1.5)
-    low, high = ax.get_ylim()
-    at = (np.array([*values.values()]) - low) / (high - low)
-    for (name, value), y in zip(values.items(), _apart(at, 28 / points), strict=True):
         number = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1.5 else f"{value:.2f}"
-        ax.annotate(f"{name_of(name)}\n{number}", (1, y), (5, 0), "axes fraction", "offset points",
-                    va="center", fontsize=9, linespacing=1.05, color=MUTED)
-
-
-def _apart(at: np.ndarray, size: float) -> np.ndarray:
-    """The centres of labels of this size, near the places `at` (rising), without overlap."""
-    for _ in range(50):
-        for i in range(len(at) - 1):
-            at[i : i + 2] += np.array([-0.5, 0.5]) * max(0, size - (at[i + 1] - at[i]))
-    return at
+        ax.annotate(f"{name_of(name)}\n{number}" * named, (1, value), (5, 0), ax.get_yaxis_transform(), "offset points",
+                    va="center", fontsize=9, linespacing=1.05, color=MUTED)  # fmt: skip
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
-def _draw(fig: Figure, place: Sequence[float], image: np.ndarray, size: tuple[int, int], text="", window=()):
-    """The axes of an image over the pixel grid of `size` (H, W) at (left, top, width, height), or of its `window`.
-    The place is rounded to whole dots, so that upsampled pixels are squares of one size.
+def _mosaic(rows: Sequence[Sequence[np.ndarray]], texts: Sequence[Sequence[str]], title="", note="",
+            headings: Sequence[str] = (), names: Sequence[str] = (), above: Sequence[str] = (), right=0.06):
+    """Rows of images (H, W, 3) in cells of one width, a text above each, and `right` of them free room.
+    headings stand above the columns, names to the left of the rows, texts `above` the rows.
+    Also returns where the images end: right, top and bottom, in inches from the left and the upper edge.
     """
-    width, height = fig.get_size_inches()
-    x, y, wide, tall = (round(DPI * inches) / DPI for inches in place)
-    ax = fig.add_axes((x / width, 1 - (y + tall) / height, wide / width, tall / height))
-    top, left, h, w = window or (0, 0, *size)
-    dots = wide * DPI / image.shape[1] * size[1] / w  # a pixel's side
-    squares = dots >= 3 or (dots > 0.99 and abs(dots - round(dots)) < 0.01)
-    filtering = "nearest" if squares else "antialiased"
-    ax.imshow(image, extent=(0, size[1], size[0], 0), aspect="auto", interpolation=filtering)
-    ax.set(xticks=[], yticks=[], xlim=(left, left + w), ylim=(top + h, top))
-    ax.grid(False)
-    tone = BAD if "✗" in text else GOOD if "✓" in text else INK
-    edge, line = (MARK, 1.5) if window else (LIGHT, 0.6) if tone == INK else (tone, 1.8)
-    ax.spines[:].set(visible=True, color=edge, linewidth=line)
-    if text:
-        ax.set_title(text, fontsize=9, weight="normal", loc="center", pad=3.5, color=tone, linespacing=1.15)
-    return ax
+    num, gap, names = len(rows[0]), 0.08, [textwrap.fill(name, 13) for name in names]
+    left = 0.18 + 0.075 * max(map(len, "\n".join(names).split("\n"))) if names else 0.06
+    pixels = max(image.shape[1] for row in rows for image in row)
+    dots = int(DPI * min((WIDTH - left - right) / num - gap, 1.6 if pixels <= 64 else 3.1))
+    cell = (dots // pixels * pixels if 2 * pixels <= dots else dots) / DPI  # small pixels are squares of whole dots
+    sizes = [max(image.shape[:2] for image in row) for row in rows]
+    heights = [min(cell * h / w, 1.25 * cell) for h, w in sizes]
+    captions = [max((0.24 + 0.15 * text.count("\n") for text in row if text), default=0.02) for row in texts]
+    fig = _page(max(left + num * (cell + gap) - gap + right, 5.0 * bool(title)), 1, title, note)
+    room = {text.get_va(): text.get_window_extent().height / fig.dpi + 0.14 for text in fig.texts}
+    top = y = room.get("top", 0.03)
+    bottom = y + 0.27 * bool(headings) + sum(heights) + sum(captions) + 0.24 * len(above) + gap * len(rows)
+    width, height = np.round(DPI * np.array([fig.get_figwidth(), bottom + room.get("bottom", 0)])) / DPI
+    fig.set_layout_engine("none")
+    fig.set_size_inches(width, height)
+    for text in fig.texts:
+        text.set_in_layout(False)
+        text.set_y(1 - 0.1 / height if text.get_va() == "top" else 0.07 / height)
+    ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)  # in inches from above
+    ax.set_axis_off()
+    for c, heading in enumerate(headings):
+        ax.text(left + c * (cell + gap) + cell / 2, y + 0.2, heading, ha="center", weight="bold")
+    y += 0.27 * bool(headings)
+    small = {"fontsize": 9.5, "color": MUTED}
+    for r, (row, tall) in enumerate(zip(rows, heights, strict=True)):
+        ax.text(left, y + 0.19, above[r] if above else "", **small)
+        y += captions[r] + 0.24 * bool(above)
+        ax.text(left - 0.08, y + tall / 2, names[r] if names else "", ha="right", va="center", **small)
+        wide = tall * sizes[r][1] / sizes[r][0]
+        for c, (image, text) in enumerate(zip(row, texts[r], strict=True)):
+            _draw(ax, (left + c * (cell + gap) + (cell - wide) / 2, y, wide, tall), image, text)
+        y += tall + gap
+    return fig, (left + num * (cell + gap) - gap, top, bottom)
 
 
-def _cell(room: float, pixels: int) -> float:
-    """The width (inches) of an image so many pixels wide: at most `room`, and small pixels on whole dots."""
-    dots = int(DPI * min(room, 1.6 if pixels <= 64 else 3.1))
-    step = pixels if pixels <= min(dots, 64) else 24
-    return max(dots // step, 1) * step / DPI
-
-
-def _caption_height(texts: Iterable[str]) -> float:
-    return max((0.24 + 0.15 * text.count("\n") for text in texts if text), default=0)
-
-
-def _place_of_difference(images: Sequence[np.ndarray], height: int, width: int) -> tuple[int, int]:
-    """Where (top, left) a window of that size lies in which the images differ most."""
-    grey = np.stack([image.mean(2) for image in images])
-    total = np.pad(np.ptp(grey, axis=0), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    strips = total[height:] - total[:-height]
-    sums = strips[:, width:] - strips[:, :-width]
-    top, left = np.unravel_index(sums.argmax(), sums.shape)
-    return int(top), int(left)
+def _draw(ax, place: Sequence[float], image: np.ndarray, text: str) -> None:
+    """An image at (left, top, width, height), rounded to whole dots, and a text above it."""
+    x, y, wide, tall = np.round(DPI * np.array(place)) / DPI
+    dots = wide * DPI / image.shape[1]  # a pixel's side
+    filtering = "nearest" if dots >= 3 or (dots > 0.99 and abs(dots - round(dots)) < 0.01) else "antialiased"
+    ax.imshow(image, extent=(x, x + wide, y + tall, y), aspect="auto", interpolation=filtering)
+    tone, line = (BAD, 1.8) if "✗" in text else (GOOD, 1.8) if "✓" in text else (INK, 0.6)
+    ax.add_patch(Rectangle((x, y), wide, tall, fill=False, ec=LIGHT if tone == INK else tone, lw=line))
+    ax.text(x + wide / 2, y - 0.05, text, ha="center", va="bottom", fontsize=9, color=tone, linespacing=1.15)
 
 
 def panel(columns: Mapping[str, Iterable], titles: Mapping[str, Sequence[str]] | None = None,
-          row_names: Sequence[str] = (), crops: Sequence = (), title="", note="", right=0.06) -> Figure:
-    """Images compared: a row per image, a column per method, all of one size, a zoomed crop below each.
+          row_names: Sequence[str] = (), title="", note="") -> Figure:
+    """Images compared: a row per image, a column per method, all shown at one size.
 
     columns    method or heading -> N images; smaller ones (the low-resolution input) are shown at the same size
     titles     the same names -> N texts such as "28.80 dB / 0.869"; with ✓ or ✗ in it, it is green or red
-    crops      N rectangles (top, left, height, width) in pixels of the largest image of the row
     """
-    titles, rows = titles or {}, [[_image(image) for image in row] for row in zip(*columns.values(), strict=True)]
-    gap, margin, between = 0.07, 0.32 if row_names else 0.06, 0.06 if titles else 0.1
-    room = (WIDTH - margin - right - gap * (len(columns) - 1)) / len(columns)
-    cell = _cell(room, max(image.shape[1] for row in rows for image in row))
-    sizes = [max(image.shape[:2] for image in row) for row in rows]
-    captions = [_caption_height(texts[r] for texts in titles.values()) for r in range(len(rows))]
-    heights = [min(cell * h / w, 1.25 * cell) for h, w in sizes]
-    zooms = [gap + cell * tall / wide for _, _, tall, wide in crops] or [0] * len(rows)
-    body = 0.34 + sum(captions) + sum(heights) + sum(zooms) + between * (len(rows) - 1)
-    fig, y = _page(margin + right + len(columns) * (cell + gap) - gap, body, title, note)
-    for c, name in enumerate(columns):
-        _write(fig, margin + c * (cell + gap) + cell / 2, y + 0.23, name_of(name), ha="center", weight="bold")
-    y += 0.28
-    for r, (row, size, tall) in enumerate(zip(rows, sizes, heights, strict=True)):
-        y += captions[r]
-        if row_names:
-            _write(fig, margin - 0.08, y + (tall + zooms[r]) / 2, row_names[r], rotation=90, ha="right", va="center",
-                   fontsize=9.5, color=MUTED)
-        for c, (name, image) in enumerate(zip(columns, row, strict=True)):
-            x, wide = margin + c * (cell + gap), tall * size[1] / size[0]
-            text = titles[name][r] if name in titles else ""
-            ax = _draw(fig, (x + (cell - wide) / 2, y, wide, tall), image, size, text)
-            if crops:
-                top, left, height, width = crops[r]
-                frame = Rectangle((left, top), width, height, fill=False, ec=MARK, lw=1.5)
-                frame.set_path_effects([patheffects.withStroke(linewidth=2.8, foreground="black", alpha=0.55)])
-                ax.add_patch(frame)
-                _draw(fig, (x, y + tall + gap, cell, zooms[r] - gap), image, size, window=crops[r])
-        y += tall + zooms[r] + between
-    return fig
+    rows = [[_image(image) for image in row] for row in zip(*columns.values(), strict=True)]
+    texts = [[titles[name][r] if name in (titles or {}) else "" for name in columns] for r in range(len(rows))]
+    return _mosaic(rows, texts, title, note, [name_of(name) for name in columns], row_names)[0]
 
 
-def _captions(scores, chosen: Sequence[str], methods: Sequence[str], caption: str) -> dict[str, list[str]]:
-    """{method: scores of the chosen images as texts}; what has no value, such as the PSNR of the truth, is left out."""
-    rows = {(row["image"], row["method"]): row for row in pd.DataFrame(scores).to_dict("records")}
-
-    def text(key: tuple[str, str]) -> str:
-        parts = caption.format(**rows[key]).split(", ") if key in rows else []
-        return ", ".join(part for part in parts if "nan" not in part)
-
-    texts = {method: [text((name, method)) for name in chosen] for method in methods}
-    return {method: column for method, column in texts.items() if any(column)}
+def image_grid(images: Iterable, titles: Sequence[str] = (), num_columns: int = 8, title="", note="",
+               row_names: Sequence[str] = ()) -> Figure:
+    """Images (3, H, W) row by row; a text above each, green or red with ✓ or ✗ in it; a name left of each row."""
+    images = [_image(image) for image in images]
+    titles, starts = titles or [""] * len(images), range(0, len(images), num_columns)
+    rows, texts = ([part[start : start + num_columns] for start in starts] for part in (images, titles))
+    return _mosaic(rows, texts, title, note, names=row_names)[0]
 
 
 def zoom_panel(scores, images: Mapping[str, Mapping], chosen: Sequence[str], methods: Sequence[str],
@@ -426,7 +427,61 @@ def zoom_panel(scores, images: Mapping[str, Mapping], chosen: Sequence[str], met
         whole[window] = inside
         for column, image in zip(columns.values(), [whole, *(image[window] for image in shown)], strict=True):
             column.append(image.transpose(2, 0, 1))
-    return panel(columns, _captions(scores, chosen, methods, caption), list(chosen), (), title, note)
+    texts = {method: [""] * len(chosen) for method in methods}
+    for row in pd.DataFrame(scores).to_dict("records"):
+        if row["image"] in chosen and row["method"] in methods:  # what has no value, as the truth's PSNR, is left out
+            parts = [part for part in caption.format(**row).split(", ") if "nan" not in part]
+            texts[row["method"]][chosen.index(row["image"])] = ", ".join(parts)
+    return panel(columns, texts, chosen, title, note)
+
+
+def _place_of_difference(images: Sequence[np.ndarray], height: int, width: int) -> tuple[int, int]:
+    """Where (top, left) a window of that size lies in which the images differ most."""
+    spread = np.ptp(np.stack([image.mean(2) for image in images]), axis=0)
+    sums = np.pad(spread, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    inside = sums[height:, width:] - sums[height:, :-width] - sums[:-height, width:] + sums[:-height, :-width]
+    return tuple(int(at) for at in np.unravel_index(inside.argmax(), inside.shape))
+
+
+def marked(predicted, labels, classes: Sequence[str], probabilities=None, separator="\n") -> list[str]:
+    """Predictions as captions: "✓ cat" where right, "✗ dog" where not, or with their probability "✗ 64 %\\ndog"."""
+    sure = ["" if share is None else f"{100 * share:.0f} %{separator}"
+            for share in ([None] * len(labels) if probabilities is None else probabilities)]  # fmt: skip
+    return [f"{'✓' if guess == truth else '✗'} {share}{classes[guess]}"
+            for guess, truth, share in zip(predicted, labels, sure, strict=True)]  # fmt: skip
+
+
+def diverging(images, columns: Sequence[str], label: str, row_names: Sequence[str] = (), title="", note="") -> Figure:
+    """Differences of luma, in [-1, 1], in grey levels of 255: blue where it rose, orange where it fell.
+    images: rows, each (C, H, W) for the C names in `columns`. label: of the color bar.
+    """
+    rows = 255 * np.stack([_numpy(row) for row in images]).astype(float)
+    top = max(np.percentile(abs(rows), 99.5), 0.5)  # a few outliers would leave the rest pale
+    shades = ScalarMappable(Normalize(-top, top), DIVERGING)
+    fig, (right, above, below) = _mosaic(DIVERGING(shades.norm(rows))[..., :3], [[""] * len(columns)] * len(rows),
+                                         title, note, columns, row_names, right=0.9)  # fmt: skip
+    width, height = fig.get_size_inches()
+    place = (right + 0.1) / width, 1 - (below - 0.08) / height, 0.13 / width, (below - above - 0.37) / height
+    fig.colorbar(shades, fig.add_axes(place), label=label, extend="both").outline.set_visible(False)
+    return fig
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+def _number_beside(ax, y: float, text: str, points: float, **options) -> None:
+    """A number in the right margin, which ends so many points from the axes."""
+    ax.annotate(text, (1, y), (points, 0), ax.get_yaxis_transform(), "offset points", ha="right",
+                **{"va": "center_baseline", **options})  # fmt: skip
+
+
+def _name_rows(ax, at: Sequence[float], labels: Sequence[str], xlabel: str, bold: Sequence[bool] = ()) -> None:
+    """Rows from above, some of their names bold, and grid lines for values that run to the right."""
+    ax.set_yticks(at, labels, fontsize=9.5)
+    for text, is_bold in zip(ax.get_yticklabels(), bold, strict=False):
+        text.set_weight("bold" if is_bold else "normal")
+    ax.set(ylim=(at[-1] + 0.6, -0.6), xlabel=xlabel)
+    ax.grid(False, axis="y")
+    ax.grid(axis="x")
+    ax.spines["left"].set_visible(False)
 
 
 def scored_dots(scores, methods: Sequence[str], xlabel: str = LABELS["psnr_db"], title="", note="") -> Figure:
@@ -440,90 +495,112 @@ def scored_dots(scores, methods: Sequence[str], xlabel: str = LABELS["psnr_db"],
     labels = [*values.index, *(f"mean, {name}" if len(means) > 1 else "mean" for name in means.index)]
     at = np.append(np.arange(num), num + 0.4 + np.arange(len(means)))
     values = pd.concat([values, means])
-    fig, ax = _figure(WIDTH, 1.15 + 0.27 * len(at), title, note)
+    fig, ax = _figure(WIDTH, 1.5 + 0.27 * len(at), title, note)
     ax.hlines(at, values.min(axis=1), values.max(axis=1), color=LIGHT, lw=2.5, zorder=1)
     for method in methods:
-        ax.plot(values[method], at, "o", ms=7.5, color=COLORS[method], mec="white", mew=0.8, label=name_of(method))
+        ax.plot(values[method], at, "o", ms=7.5, color=color_of(method), mec="white", mew=0.8)
     before, last = methods[-2:]
     for y, gain in zip(at, values[last] - values[before], strict=True):
-        _number_beside(ax, y, _signed(gain), 46, y >= num, fontsize=9)
-    _number_beside(ax, -0.7, f"{name_of(last)} − {name_of(before)}", 46, False, va="bottom", color=MUTED, fontsize=9)
+        _number_beside(ax, y, _signed(gain), 46, fontsize=9, weight="bold" if y >= num else "normal")
+    _number_beside(ax, -0.7, f"{name_of(last)} − {name_of(before)}", 46, va="bottom", color=MUTED, fontsize=9)
     ax.axhline(num - 0.3, color=LIGHT, lw=0.8)
     _name_rows(ax, at, labels, xlabel, at >= num)
-    _legend(fig, handletextpad=0.2)
+    _legend(fig, {name_of(method): Line2D([], [], color=color_of(method), ls="", marker="o") for method in methods})
     return fig
 
 
-def image_grid(images: Iterable, titles: Sequence[str] = (), num_columns: int = 8, title="", note="") -> Figure:
-    """Images (3, H, W) of one shape, whatever their size, a text above each; with ✓ or ✗ in it, it is green or red."""
-    images = [_image(image) for image in images]
-    titles, num_columns, gap = titles or [""] * len(images), min(num_columns, len(images)), 0.1
-    cell = _cell((WIDTH - 0.12 - gap * (num_columns - 1)) / num_columns, max(image.shape[1] for image in images))
-    tall = cell * images[0].shape[0] / images[0].shape[1]
-    rows = [slice(start, start + num_columns) for start in range(0, len(images), num_columns)]
-    captions = [_caption_height(titles[row]) for row in rows]
-    body = 0.1 + sum(captions) + (tall + gap) * len(rows) - gap
-    fig, y = _page(0.12 + cell * num_columns + gap * (num_columns - 1), body, title, note)
-    y += 0.04
-    for row, caption in zip(rows, captions, strict=True):
-        y += caption
-        for c, (image, text) in enumerate(zip(images[row], titles[row], strict=True)):
-            _draw(fig, (0.06 + c * (cell + gap), y, cell, tall), image, image.shape[:2], text)
-        y += tall + gap
-    return fig
+def differences(rows, xlabel: str, title="", note="", zero="") -> Figure:
+    """Paired differences with their intervals, a small dot for each seed, and a line at zero.
 
-
-def marked(predicted, labels, classes: Sequence[str], probabilities=None, separator="\n") -> list[str]:
-    """Predictions as captions: "✓ cat" where right, "✗ dog" where not, or with their probability "✗ 64 %\\ndog"."""
-    sure = ["" if share is None else f"{100 * share:.0f} %{separator}"
-            for share in ([None] * len(labels) if probabilities is None else probabilities)]
-    return [f"{'✓' if guess == truth else '✗'} {share}{classes[guess]}"
-            for guess, truth, share in zip(predicted, labels, sure, strict=True)]
-
-
-def diverging(images, columns: Sequence[str], label: str, row_names: Sequence[str] = (), title="", note="") -> Figure:
-    """Differences of luma, in [-1, 1], in grey levels of 255: blue where it rose, orange where it fell.
-    images: rows, each (C, H, W) for the C names in `columns`. label: of the colour bar.
+    rows  name -> {"points", "low", "high", "by_seed"}, as `metrics.compare` returns, or a DataFrame of these columns;
+          "control → frozen" has the color of the latter
+    zero  what is compared with: a word above the line
     """
-    rows = 255 * np.stack([_numpy(row) for row in images]).astype(float)
-    top = max(np.percentile(abs(rows), 99.5), 0.5)  # a few outliers would leave the rest pale
-    shades = ScalarMappable(Normalize(-top, top), DIVERGING)
-    colored = np.moveaxis(DIVERGING(shades.norm(rows))[..., :3], -1, 2)
-    fig = panel(dict(zip(columns, colored.swapaxes(0, 1), strict=True)), {}, row_names, (), title, note, right=0.9)
-    boxes, width = np.array([ax.get_position().extents for ax in fig.axes]), fig.get_figwidth()
-    low, right, high = boxes[:, 1].min(), boxes[:, 2].max(), boxes[:, 3].max()
-    axes = fig.add_axes((right + 0.1 / width, low, 0.13 / width, high - low))
-    fig.colorbar(shades, axes, label=label, extend="both").outline.set_visible(False)
+    rows = dict(rows.iterrows()) if isinstance(rows, pd.DataFrame) else rows
+    fig, ax = _figure(7.6, 1.4 + 0.34 * len(rows), title, note)
+    ax.axvline(0, color=INK, ls=DASHED, lw=1.2)
+    ax.annotate(zero, (0, 1), (0, 4), ax.get_xaxis_transform(), "offset points", ha="center", fontsize=9.5)
+    for y, (name, row) in enumerate(rows.items()):
+        tone, seeds = color_of(name.split(" → ")[-1]), row["by_seed"]
+        ax.plot([row["low"], row["high"]], [y, y], color=tone, lw=2)
+        ax.plot(seeds, [y + 0.28] * len(seeds), "o", color=tone, ms=3.2, alpha=0.75, mew=0)
+        ax.plot(row["points"], y, "o", color=tone, ms=8, mec="white", mew=1)
+        _number_beside(ax, y, _signed(row["points"]), 38)
+    ax.margins(x=0.08)
+    _name_rows(ax, range(len(rows)), [" → ".join(map(name_of, name.split(" → "))) for name in rows], xlabel)
+    return fig
+
+
+def _log_axis(ax, ticks: Sequence[float]) -> None:
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def gap_curve(gaps: Mapping[float, Mapping | Sequence[float]], xlabel: str, ylabel: str, title="", note="",
+              method="frozen") -> Figure:
+    """A difference in points against a quantity on a log axis, with its intervals and a small dot for each seed.
+    gaps: the quantity (epochs, labels) -> {"points", "low", "high", "by_seed"}, or the values by seed alone.
+    method: whose color it has.
+    """
+    rows = {x: of if isinstance(of, Mapping) else {"points": np.mean(of), "by_seed": of} for x, of in gaps.items()}
+    fig, ax = _figure(6.4, 3.7, title, note)
+    tone, shift = color_of(method), (max(rows) / min(rows)) ** 0.015
+    ax.axhline(0, color=INK, ls=DASHED, lw=1.2)
+    ax.plot([*rows], [row["points"] for row in rows.values()], "-o", color=tone, ms=8, mec="white", mew=1)
+    for x, row in rows.items():
+        if "low" in row:
+            ax.plot([x, x], [row["low"], row["high"]], color=tone, lw=2)
+        ax.plot([x * shift] * len(row["by_seed"]), row["by_seed"], "o", color=tone, ms=3.2, alpha=0.6, mew=0)
+        ax.annotate(_signed(row["points"]), (x, row["points"]), (12, 6), textcoords="offset points", color=tone)
+    _log_axis(ax, sorted(rows))
+    ax.margins(x=0.12)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    return fig
+
+
+def cost_curve(scores, xlabel="GFLOP per image", ylabel="Test accuracy (%)", title="", note="") -> Figure:
+    """Accuracy against cost on a log axis: a line for each arm over its numbers of test-time views, written beside it.
+    scores: a table with columns `arm`, `views`, `gflop`, `accuracy` (a fraction), and `low`, `high` where measured.
+    """
+    scores = pd.DataFrame(scores)
+    arms = dict(iter(scores.groupby("arm", sort=False)))
+    fig, ax = _figure(7.6, 4.2, title, note)
+    for k, (arm, rows) in enumerate(arms.items()):
+        ax.plot(rows.gflop, 100 * rows.accuracy, "-o", color=color_of(arm), ms=8, mec="white", mew=1)
+        if {"low", "high"} <= set(rows):
+            ax.vlines(rows.gflop, 100 * rows.low, 100 * rows.high, color=color_of(arm), lw=1.2, alpha=0.6)
+        place = {"xytext": (7, -12)} if k % 2 else {"xytext": (-7, 5), "ha": "right"}  # apart where two lines meet
+        for row in rows.itertuples():
+            views = f"{row.views} view" + "s" * (row.views > 1)
+            ax.annotate(views, (row.gflop, 100 * row.accuracy), textcoords="offset points", color=color_of(arm),
+                        fontsize=9, **place)  # fmt: skip
+    steps = np.array([first * 10.0**power for power in range(-4, 6) for first in (1, 2, 5)])
+    _log_axis(ax, steps[(steps > 0.6 * scores.gflop.min()) & (steps < 1.7 * scores.gflop.max())])
+    ax.margins(x=0.12)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    _legend(fig, {name_of(arm): Line2D([], [], color=color_of(arm), marker="o") for arm in arms})
     return fig
 
 
 # --- ladder -----------------------------------------------------------------------------------------------------------
-def ladder(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, arms: Sequence[Mapping], headings: tuple[str, str],
-           xlabel: str, title="", note="") -> Figure:
-    """The way from floor to ceiling, step by step, and beside it, zoomed in, the arms at its upper end.
+def waterfall(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xlabel: str, title="", note="", ax=None):
+    """The ways from floor to ceiling, step by step; in axes of another figure where they are given.
 
     paths     heading -> steps in order, each {"label": "super-resolution", "value": 88.20}: the level reached. The
               first is the floor; the others are drawn as what they add. "accent": True for the point of the figure
     ceiling   {"label": "clean images", "value": 91.5}
-    arms      {"label", "value", "low", "high", "seeds": [...], "accent"}: the ends of the 95 % interval as a line,
-              a small dot per seed; the first is the one compared with, marked by a dashed line
     """
-    height = 0.95 + 0.3 * max(sum(len(steps) + 1 for steps in paths.values()), len(arms))
-    fig, axes = _figure(WIDTH, height, title, note, 1, 2, width_ratios=(1.25, 1))
-    _waterfall(axes[0], paths, ceiling, xlabel)
-    _draw_arms(axes[1], arms, xlabel)
-    for ax, heading in zip(axes, headings, strict=True):
-        ax.set_title(heading, pad=20)
-    return fig
-
-
-def _waterfall(ax, paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xlabel: str) -> None:
-    low, high, labels = min(steps[0]["value"] for steps in paths.values()), ceiling["value"], []
+    fig = None
+    if ax is None:
+        fig, ax = _figure(7.6, 1.4 + 0.3 * sum(len(steps) + 1 for steps in paths.values()), title, note)
+    high, labels = ceiling["value"], []
+    low = min((steps[0]["value"] for steps in paths.values()), default=high - 1)
     span = high - low or 1.0
     ax.set_xlim(low - 0.05 * span, high + 0.03 * span)
     ax.axvline(high, color=INK, ls=DASHED, lw=1.2)
     ax.annotate(f"{ceiling['label']} {high:.1f}", (high, 1), (0, 4), ax.get_xaxis_transform(), "offset points",
-                ha="right", fontsize=9.5)
+                ha="right", fontsize=9.5)  # fmt: skip
     for name, steps in paths.items():
         labels += [name, *(step["label"] for step in steps)]
         before = None
@@ -537,43 +614,13 @@ def _waterfall(ax, paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xla
                 ax.barh(y, added, 0.62, left=before, color=tone, ec=tone, lw=1.2)
                 x, shift, align, ink = min(value, before), -6, "right", ACCENT if accent else MUTED
                 if abs(added) > 0.2 * span:  # inside the bar
-                    x, shift, align, ink = (value + before) / 2, 0, "center", _on(tone)
+                    x, shift, align, ink = (value + before) / 2, 0, "center", "white" if accent else INK
                 ax.annotate(_signed(added, 1 if abs(added) >= 10 else 2), (x, y), (shift, 0), ha=align, color=ink,
-                            textcoords="offset points", va="center_baseline", weight="bold")
-            _number_beside(ax, y, f"{value:.1f}", 34, accent)
+                            textcoords="offset points", va="center_baseline", weight="bold")  # fmt: skip
+            _number_beside(ax, y, f"{value:.1f}", 34)
             before = value
-    _name_rows(ax, range(len(labels)), labels, xlabel, [label in paths for label in labels], fontsize=9.5)
-
-
-def _number_beside(ax, y: float, text: str, points: float, bold: bool, **options) -> None:
-    """A number in the right margin, which ends so many points from the axes."""
-    ax.annotate(text, (1, y), (points, 0), ax.get_yaxis_transform(), "offset points", ha="right",
-                **{"va": "center_baseline", "weight": "bold" if bold else "normal", **options})
-
-
-def _draw_arms(ax, arms: Sequence[Mapping], xlabel: str) -> None:
-    ax.axvline(arms[0]["value"], color=MUTED, ls=DASHED, lw=1, zorder=1)
-    for y, arm in enumerate(arms):
-        accent = bool(arm.get("accent"))
-        tone, seeds = ACCENT if accent else MUTED, arm["seeds"]
-        ax.plot([arm["low"], arm["high"]], [y, y], color=tone, lw=2)
-        ax.plot(seeds, [y + 0.27] * len(seeds), "o", color=tone, ms=3.2, alpha=0.75, mew=0)
-        ax.plot(arm["value"], y, "o", color=tone, ms=8, mec="white", mew=1)
-        _number_beside(ax, y, f"{arm['value']:.2f}", 38, accent)
-    ax.margins(x=0.06)
-    ax.xaxis.set_major_locator(MaxNLocator(5))
-    _name_rows(ax, range(len(arms)), [arm["label"] for arm in arms], xlabel, [False] * len(arms), fontsize=9.5)
-
-
-def _name_rows(ax, at: Sequence[float], labels: Sequence[str], xlabel: str, bold: Sequence[bool], **options) -> None:
-    """Rows from above, some of their names bold, and grid lines for values that run to the right."""
-    ax.set_yticks(at, labels, **options)
-    for text, is_bold in zip(ax.get_yticklabels(), bold, strict=True):
-        text.set_weight("bold" if is_bold else "normal")
-    ax.set(ylim=(at[-1] + 0.6, -0.6), xlabel=xlabel)
-    ax.grid(False, axis="y")
-    ax.grid(axis="x")
-    ax.spines["left"].set_visible(False)
+    _name_rows(ax, range(len(labels) or 1), labels or [""], xlabel, [label in paths for label in labels])
+    return fig
 
 
 def hero(strips: Sequence[Mapping], columns: Sequence[str], paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping,
@@ -582,32 +629,32 @@ def hero(strips: Sequence[Mapping], columns: Sequence[str], paths: Mapping[str, 
 
     strips   {"label": what the strip shows, "images": a (3, H, W) per column, "captions": a text per column}; a caption
              with ✓ or ✗ is green or red
-    columns  the headings, e.g. input, control, frozen, clean; paths and ceiling: as for `ladder`
-    font     for a language that DejaVu Sans cannot write
+    columns  the headings, e.g. input, control, frozen, clean; paths and ceiling: as for `waterfall`
+    font     for a language that DejaVu Sans cannot write; where it has no bold face, its strokes are thickened
     """
-    tile, step = 192 / DPI, 192 / DPI + 0.07
-    fig, head = _page(WIDTH, 0.34 + (tile + 0.46) * len(strips), title, note, left=0.3 + len(columns) * step)
-    for c, name in enumerate(columns):
-        x = 0.1 + c * step
-        _write(fig, x + tile / 2, head + 0.2, name, ha="center", weight="bold")
-        for s, strip in enumerate(strips):
-            y, image = head + 0.3 + s * (tile + 0.46), _image(strip["images"][c])
-            _draw(fig, (x, y + 0.4, tile, tile), image, image.shape[:2], strip["captions"][c])
-            _write(fig, x, y + 0.15, "" if c else strip["label"], fontsize=9.5, color=MUTED)
-    _waterfall(fig.add_subplot(), paths, ceiling, xlabel)
-    for text in fig.findobj(Text) if font else ():
-        text.set_family([font, "DejaVu Sans"])
+    rows = [[_image(image) for image in strip["images"]] for strip in strips]
+    texts, above = [strip["captions"] for strip in strips], [strip["label"] for strip in strips]
+    with matplotlib.rc_context({"font.family": [font, "DejaVu Sans"]} if font else {}):
+        fig, (x, top, bottom) = _mosaic(rows, texts, title, note, columns, above=above,
+                                        right=WIDTH - 0.08 - 1.09 * len(columns))  # fmt: skip
+        (width, height), x = fig.get_size_inches(), x + 0.15
+        rect = (x / width, 1 - bottom / height, 1 - x / width, (bottom - top) / height)
+        fig.set_layout_engine("constrained", w_pad=0.08, h_pad=0.07, rect=rect)
+        waterfall(paths, ceiling, xlabel, ax=fig.add_subplot())
+        fig.draw_without_rendering()
+    if len({findfont(FontProperties(family=font, weight=weight)) for weight in ("normal", "bold")}) == 1:
+        for text in fig.findobj(lambda part: isinstance(part, Text) and part.get_weight() == "bold"):
+            text.set_path_effects([patheffects.withStroke(linewidth=0.7, foreground=text.get_color())])
     return fig
 
 
 # --- classification ---------------------------------------------------------------------------------------------------
 def _cells(ax, values: np.ndarray, palette, low: float, high: float, texts: np.ndarray, bold: np.ndarray):
-    """A table of numbers as coloured cells with a text in each."""
-    image = ax.imshow(np.ma.masked_invalid(values), cmap=palette, vmin=low, vmax=high, aspect="auto")
-    fills = image.to_rgba(np.ma.masked_invalid(values))
+    """A table of numbers as colored cells with a text in each."""
+    ax.imshow(np.ma.masked_invalid(values), cmap=palette, vmin=low, vmax=high, aspect="auto")
     for (row, column), text in np.ndenumerate(texts):
-        ax.text(column, row, text, ha="center", va="center", fontsize=9.5, color=_on(fills[row, column, :3]),
-                weight="bold" if bold[row, column] else "normal")
+        ax.text(column, row, text, ha="center", va="center", fontsize=9.5,
+                weight="bold" if bold[row, column] else "normal")  # fmt: skip
     ax.set(xticks=[], yticks=[])
     ax.set_xticks(np.arange(1, values.shape[1]) - 0.5, minor=True)
     ax.set_yticks(np.arange(1, values.shape[0]) - 0.5, minor=True)
@@ -623,14 +670,14 @@ def confusion(matrices: Mapping, classes: Sequence[str], title="", note="") -> F
     diagonal = np.eye(len(classes), dtype=bool)
     top, side = max(share[~diagonal].max() for share in shares), 0.42 * len(classes)
     width = min(WIDTH, 1.2 + (side + 0.2) * len(shares))
-    fig, axes = _figure(width, side * 0.9 + 1.5, title, note, 1, len(shares), squeeze=False)
+    fig, axes = _figure(width, side * 0.9 + 1.8, title, note, 1, len(shares), squeeze=False)
     for ax, name, share in zip(axes[0], matrices, shares, strict=True):
-        texts = np.where(share >= 0.5, np.char.mod("%.0f", share), "")
+        texts = np.where(share > 0.5, np.char.mod("%.0f", share), "")  # 0.5 is printed as 0
         _cells(ax, np.where(diagonal, np.nan, share), REDS, 0, max(top, 1e-9), texts, diagonal)
         ax.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
         ax.set(xlabel="Predicted class", title=name)
     axes[0, 0].set_yticks(range(len(classes)), classes)
-    axes[0, 0].set_ylabel("True class (cells: % of its images)")
+    axes[0, 0].set_ylabel("True class\n% of its images,\nempty below 0.5")
     return fig
 
 
@@ -641,16 +688,15 @@ def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]], title="
     table = 100 * table
     values = table.to_numpy()
     gaps = np.array([table.loc[a] - table.loc[b] for a, b in differences])
-    width, height = min(WIDTH, 2.6 + 1.05 * values.shape[1]), 1.2 + 0.4 * (len(values) + len(gaps))
+    width, height = float(np.clip(2.6 + 1.05 * values.shape[1], 4.6, WIDTH)), 1.6 + 0.4 * (len(values) + len(gaps))
     fig, (upper, lower) = _figure(width, height, title, note, 2, 1, height_ratios=(len(values), len(gaps)))
-    low, high, top = values.min(), values.max(), max(abs(gaps).max(), 1e-9)
-    span = max(high - low, 1e-9)
-    texts, best = np.char.mod("%.1f", values), values == values.max(0)
-    _cells(upper, values, BLUES, low - 0.15 * span, high + 0.1 * span, texts, best)
+    texts = np.char.mod("%.1f", values)
+    _cells(upper, values, BLUES, values.min(), values.max(), texts, values == values.max(0))
     upper.set_yticks(range(len(values)), [name_of(name) for name in table.index])
     upper.set_title("Accuracy (%), highest of each column in bold", weight="normal", fontsize=9, color=MUTED)
+    top = 3 * max(abs(gaps).max(), 1e-9)  # the palette's pale middle
     texts = np.array([[_signed(gap, 1) for gap in row] for row in gaps])
-    _cells(lower, gaps, DIVERGING, -1.3 * top, 1.3 * top, texts, np.ones_like(gaps, bool))
+    _cells(lower, gaps, DIVERGING, -top, top, texts, np.ones_like(gaps, bool))
     lower.set_yticks(range(len(gaps)), [f"{name_of(a)} − {name_of(b).lower()}" for a, b in differences])
-    lower.set_xticks(range(values.shape[1]), [textwrap.fill(name_of(name), 11) for name in table.columns])
+    lower.set_xticks(range(values.shape[1]), [textwrap.fill(name_of(name), 12) for name in table.columns])
     return fig

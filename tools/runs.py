@@ -17,10 +17,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-import datasets
 import NetSet
-from tools import files, plots
+from tools import files, folders, plots
 from tools import settings as settings_tables
+from tools.download import fetch_missing
 from tools.files import process_count, process_rank
 from tools.identity import differences, hash_of, plain
 from tools.settings import Settings
@@ -120,16 +120,15 @@ def begin(
 
     profile: "auto" is "study" where its finished run and its test data are here and nothing is changed, else "quick".
     """
-    changes, paths = dict(changes or {}), [Path(root).expanduser() for root in (data_root, results_root)]
-    data_root, results_root = paths
-    if not data_root.is_dir() and str(data_root) != "DS":
-        raise FileNotFoundError(f"data_root {data_root.absolute()} is no folder. Name one that is there, or leave DS.")
+    changes, results_root = dict(changes or {}), Path(results_root).expanduser()
+    default = str(data_root) == "DS" and not Path("DS").is_dir()
+    data_root = folders.data_root(folders.DATA_ROOT if default else data_root)
     settings_tables.choose(task, "quick" if profile == "auto" else profile, changes)  # wrong names and kinds first
     device = start_device()
     needs = settings_tables.NEEDS[task] if not changes.get("dataset") else ()
     if process_rank() == 0 and needs:
-        datasets.fetch_missing(needs, data_root, download)
-    missing = [name for name in needs if not datasets.is_there(name, data_root)]
+        fetch_missing(needs, data_root, download)
+    missing = [name for name in needs if not folders.is_there(name, data_root)]
     finished = bool((read_info(results_root / task) or {}).get("finished"))
     reason, is_auto = "", profile == "auto"
     if is_auto:

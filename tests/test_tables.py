@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ladder
-from tools import results_tables, runs, settings
+from tools import runs, settings, tables
 
 from .conftest import ROOT
 
@@ -14,7 +14,7 @@ RESULTS = ROOT / "results"
 
 
 def test_the_answer_on_the_ladder_holds():
-    info = results_tables.read("multi")
+    info = tables.read("multi")
     rows = {row["comparison"]: row for row in info["comparisons"]}
     gain = rows["control → frozen"]
     assert gain["low"] > 0 and min(gain["by_seed"]) > 0 and len(gain["by_seed"]) == 3, "it helps"
@@ -24,34 +24,61 @@ def test_the_answer_on_the_ladder_holds():
 
 
 def test_the_answers_of_the_studies_hold():
-    srgan = {row["method"]: row for row in results_tables.read("srgan_x4")["summary"] if row["set"] == "Set14"}
+    srgan = {row["method"]: row for row in tables.read("srgan_x4")["summary"] if row["set"] == "Set14"}
     assert all(srgan["srgan"][score] < srgan["srresnet"][score] for score in ("psnr_db", "niqe"))
-    colors = {row["method"]: row for row in results_tables.read("colorization")["summary"]}
+    colors = {row["method"]: row for row in tables.read("colorization")["summary"]}
     assert colors["chroma"]["psnr_db"] > colors["grey"]["psnr_db"]
     assert colors["truth"]["accuracy"] > colors["chroma"]["accuracy"] > colors["grey"]["accuracy"]
-    joint = results_tables.read("joint_restoration")["differences"]
+    joint = tables.read("joint_restoration")["differences"]
     for arm in ("joint", "joint_10"):
         assert joint[arm]["accuracy"][1] < 0 and joint[arm]["psnr_db"][2] < 0, "neither task helps the other"
 
 
-@pytest.mark.parametrize("name, language", results_tables.FILES.items())
+@pytest.mark.parametrize("name, language", tables.FILES.items())
 def test_documents_show_what_results_holds(name, language):
-    path = ROOT / name
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    marks = re.findall(r"<!-- /(.+?) -->", text)
-    if not set(marks) & set(results_tables.SECTIONS):
-        pytest.skip(f"{name} has no such markers")
-    assert results_tables.filled(text, language) == text, "run `python run.py table`"
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert re.search("<!-- /", text) and tables.filled(text, language) == text, "run `python run.py table`"
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md", *settings.NOTEBOOKS.values()])
+def test_every_number_of_an_answer_is_in_results(name):
+    found = tables.answers(name)
+    assert name.endswith(".ipynb") or found[0][0] == "multi"
+    for task, text in found:
+        assert tables.unsupported(text, tables.figures(task)) == [], (task, "none of tables.figures")
+
+
+def test_a_number_is_compared_as_it_is_printed():
+    known = {"accuracy": 87.2233, "gain": 0.9733, "loss": -5.656, "steps": 7000, "low": -0.09}
+    right = "87.2 % and 87% (+0.97 points; −0.09), 5.7 of 7,000; CIFAR-10, Set14, ×4, `a 3`, [a](b/2.png), 约-0.1"
+    assert tables.unsupported(right, known) == []
+    wrong = "87.3 %, −0.97, +5.7, 7,001, 0.974, 共3个, (+0.09)"
+    assert tables.unsupported(wrong, known) == ["87.3", "−0.97", "+5.7", "7,001", "0.974", "3", "+0.09"]
+
+
+def test_figures_are_named_by_the_way_to_them(tmp_path):
+    runs.write_info(tmp_path / "multi", {
+        "settings": {"num_epochs": 3}, "summary": [{"rung": "frozen", "accuracy": 0.8820}],
+        "comparisons": [{"comparison": "control → frozen", "points": 0.5, "by_seed": [1.5]}],
+        "unseen": {"joint": {"JPEG": 0.5}}})  # fmt: skip
+    found = tables.figures("multi", tmp_path)
+    assert {"summary frozen accuracy": 88.2, "comparisons control → frozen points": 0.5, "unseen joint JPEG": 50.0,
+            "comparisons control → frozen by_seed 0": 1.5}.items() <= found.items()  # fmt: skip
+    assert not any("num_epochs" in name for name in found)
+    edsr = 28.58 - tables.figures("resshuffle_x4")["summary literature Set14 resshuffle psnr_db"]
+    assert any(value == pytest.approx(-edsr) for value in tables.figures("resshuffle_x4").values())
 
 
 def test_what_stands_between_markers_is_made_anew_and_nothing_else(tmp_path):
-    filled = results_tables.filled("a\n<!-- stages -->\nold\n<!-- /stages -->\nb\n", "en", tmp_path)
-    assert filled == f"a\n<!-- stages -->\n{results_tables.stage_table()}\n<!-- /stages -->\nb\n"
+    text = "a\n<!-- stages -->\n{}\n<!-- /stages -->\n<!-- answer -->\nby hand\n<!-- /answer -->\n"
+    assert tables.filled(text.format("old"), "en", tmp_path) == text.format(tables.stage_table())
     with pytest.raises(FileNotFoundError, match=r"run multi_learning\.ipynb first"):
-        results_tables.filled("<!-- ladder -->\n<!-- /ladder -->", "en", tmp_path)
-    pairs = "; ".join(results_tables.pair(row) for row in ({"psnr_db": 27.126, "ssim": 0.75}, (27.126, None), None))
+        tables.filled("<!-- ladder -->\n<!-- /ladder -->", "en", tmp_path)
+    pairs = "; ".join(tables.pair(row) for row in ({"psnr_db": 27.126, "ssim": 0.75}, (27.126, None), None))
     assert pairs.replace("\u00a0", " ") == "27.13 / 0.7500; 27.13 / –; –"
-    assert all(set(ladder.RUNGS) <= set(words) for words in results_tables.WORDS.values())
+    assert (tables.word("zh", "frozen"), tables.word("zh", "srgan"), tables.word("zh", "my_arm")) == (
+        "**冻结组**", "SRGAN", "my arm")  # fmt: skip
+    assert set(ladder.ARMS) <= {*tables.WORDS["zh"]}
 
 
 def tracked(ending):
