@@ -105,7 +105,7 @@ def test_perceptual_features_are_cut_as_the_paper_counts():
 def test_perceptual_features_stand_still_and_teach_the_image(tmp_path):
     torch.manual_seed(0)
     settings = {"num_channels": 8, "dropout": (0.1, 0.1)}
-    classifier, img = NetSet.ClassifyNet.from_settings(settings).eval(), torch.rand(2, 3, 40, 24, requires_grad=True)
+    classifier, img = NetSet.make(settings, "classifynet").eval(), torch.rand(2, 3, 40, 24, requires_grad=True)
     torch.save(classifier.state_dict(), tmp_path / "model.pth")
     features = NetSet.PerceptualFeatures.of_classifier(tmp_path / "model.pth", settings, 3, 2).calibrate(img).train()
     assert features(img).shape == (2, 16, 10, 6)

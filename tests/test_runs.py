@@ -63,8 +63,8 @@ found = runs.together(task, lambda: {part: train(part) for part in SHARE})
 def page(tmp_path, monkeypatch, capsys):
     """page(old, new, ...) runs the page with that edit; returns its names and what it printed, bars apart."""
     monkeypatch.setitem(settings_tables.TABLES, "task2", TABLE)
-    monkeypatch.setattr(runs.datasets, "is_there", lambda name, root: True)
-    monkeypatch.setattr(runs.datasets, "fetch_missing", lambda *_: None, raising=False)
+    monkeypatch.setattr(runs.folders, "is_there", lambda name, root: True)
+    monkeypatch.setattr(runs, "fetch_missing", lambda *_: None)
     (tmp_path / "data").mkdir()
 
     def run(old="", new="", **parameters):
@@ -189,8 +189,8 @@ def test_runs_are_listed_with_what_differs_the_newest_first(page, tmp_path):
 ])  # fmt: skip
 def test_begin(tmp_path, capsys, monkeypatch, asked, finished, data_is_there, changes, expected):
     asked_for, fetched = [], []
-    monkeypatch.setattr(runs.datasets, "is_there", lambda name, root: asked_for.append(name) or data_is_there)
-    monkeypatch.setattr(runs.datasets, "fetch_missing", lambda *args: fetched.append(args), raising=False)
+    monkeypatch.setattr(runs.folders, "is_there", lambda name, root: asked_for.append(name) or data_is_there)
+    monkeypatch.setattr(runs, "fetch_missing", lambda *args: fetched.append(args))
     if finished is not None:
         write_run(tmp_path / "task2", {}, finished=finished)
     if expected is None:
@@ -205,12 +205,12 @@ def test_begin(tmp_path, capsys, monkeypatch, asked, finished, data_is_there, ch
 
 
 def test_a_typed_folder_is_the_typists(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs.datasets, "fetch_missing", lambda *_: None, raising=False)
+    monkeypatch.setattr(runs, "fetch_missing", lambda *_: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "photos").mkdir()
     task = runs.begin("task1", "quick", "~/photos", "~/out")
     assert (task.data_root, task.results_root) == (tmp_path / "photos", tmp_path / "out")
-    refuses(FileNotFoundError, r"data_root .*none is no folder", runs.begin, "task1", "quick", tmp_path / "none")
+    refuses(FileNotFoundError, r"none is no folder", runs.begin, "task1", "quick", tmp_path / "none")
 
 
 def test_a_run_loads_its_own_weights_alone(tmp_path):
