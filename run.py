@@ -176,7 +176,9 @@ def train(args: list[str]) -> int:
     silent = os.environ.get("RANK", "0") != "0"  # of torchrun's processes the first alone prints
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing if silent else sys.stdout):
         try:
-            for value in map(value_of, texts.split(",")) if options.sweep else [None]:
+            several = value_of(f"{texts},")  # (1, 2), or lists; words are no Python
+            several = several if isinstance(several, tuple) else map(value_of, texts.split(","))
+            for value in several if options.sweep else [None]:
                 both = changes | ({name: value} if options.sweep else {})
                 run_cells(path, parameters | ({"changes": both} if both else {}), until="training")
         except (NotebookError, ValueError, OSError) as error:

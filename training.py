@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import pandas as pd
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_functional
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -203,7 +202,7 @@ class _Training:
         self.mixed = self.settings.get("mixed_precision", False) and computes_bfloat16(self.device)
         self.epoch, self.rows, self.seconds_before, self.finished = 0, [], 0.0, runs.read_run(self.folder)
         self.info = {"finished": False, "profile": task.profile,
-                     "changed": runs.changed_from_profile(task, self.identity),
+                     "changed": runs.changed_from_profile(task, self.identity, part),
                      "settings": self.settings, "data": self.data, "identity": self.identity,
                      "environment": runs.environment(self.device), "processes": process_count(),
                      "precision": "bfloat16" if self.mixed else "float32"}  # fmt: skip
@@ -262,8 +261,9 @@ class _Training:
     def log(self, values: Mapping[str, Tensor | float]) -> None:
         """A step's losses, of which `loss` must stay finite; moves the averaged weights."""
         self.step += 1
+        values = {name: torch.as_tensor(value).detach() for name, value in values.items()}
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0) + torch.as_tensor(value).detach()
+            self.sums[name] = self.sums.get(name, 0) + value
         if self.averaged:  # the decay rises with the steps, to forget the start
             steps = int(self.averaged.n_averaged)
             decay = min(self.settings["ema_decay"], (1 + steps) / (10 + steps))
@@ -293,13 +293,14 @@ class _Training:
                 "validation": {name: float(best_row[name]) for name in history if name.endswith("_valid")},
                 "weights": files.file_fingerprint(self.folder / "model.pth"),
                 "history": files.text_checksum(self.folder / "history.csv"),
-                "ended": datetime.datetime.now().isoformat(timespec="seconds"),
+                "ended": datetime.datetime.now().isoformat(timespec="milliseconds"),
             }  # fmt: skip
             runs.write_info(self.folder, self.info)
-            if process_rank() == 0:
-                (self.folder / "checkpoint.pth").unlink(missing_ok=True)
             _barrier()
             self.finished = Run(self.folder, plain(self.info), history)
+        if process_rank() == 0:
+            with contextlib.suppress(OSError):  # what a finished run shows needs no writing
+                (self.folder / "checkpoint.pth").unlink(missing_ok=True)
         if self.finished.has_weights:
             self.finished.network = self.finished.load(self.model)
         return self.finished
@@ -319,7 +320,8 @@ class _Training:
         rate = self.settings["learning_rate"] * make_schedule(self.settings)(self.epoch * self.step - 1)
         for network in (*self.networks.values(), self.eval_model):
             _share_buffers(network)
-        scores = self.validate(self.eval_model.eval()) if process_rank() == 0 else {}
+        with torch.no_grad():
+            scores = self.validate(self.eval_model.eval()) if process_rank() == 0 else {}
         scores = _broadcast({f"{name}_valid": float(value) for name, value in scores.items()})
         losses = _mean_over_processes({name: float(value) / self.step for name, value in self.sums.items()})
         seconds = self.seconds_before + time.perf_counter() - self.started
@@ -417,15 +419,29 @@ def distributed(model: nn.Module) -> nn.Module:
 def synchronize_batch_norm(model: nn.Module) -> None:
     """Under torchrun batch norm takes its statistics over all processes' images, as one process would.
 
-    torch's SyncBatchNorm computes on GPUs alone; the sums of all processes are added with a gradient here.
+    torch's SyncBatchNorm computes on GPUs alone.
     """
     for layer in model.modules() if process_count() > 1 else ():
         if isinstance(layer, nn.BatchNorm2d):
             layer.forward = _SharedBatchNorm(layer)
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of every process's tensor, on all, and of their gradients on the way back."""
+
+    @staticmethod
+    def forward(ctx, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    backward = forward
+
+
 class _SharedBatchNorm:
     """The forward of a batch norm layer, over the images of all processes."""
+
+    not_read = True  # by `identity`: how many processes train is no part of a run
 
     def __init__(self, layer: nn.BatchNorm2d):
         self.layer = layer
@@ -439,7 +455,7 @@ class _SharedBatchNorm:
             return nn.BatchNorm2d.forward(layer, features)
         x, axes = features.float(), (0, 2, 3)
         count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
-        sums = dist_functional.all_reduce(torch.cat([x.sum(axes), x.square().sum(axes), count]))
+        sums = _SumOverProcesses.apply(torch.cat([x.sum(axes), x.square().sum(axes), count]))
         mean, square = sums[:-1].view(2, -1) / sums[-1]
         variance = square - mean.square()
         with torch.no_grad():

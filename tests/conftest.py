@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tools import runs
+from tools import files, runs
+from tools.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,11 +56,17 @@ def write_run(folder: Path, settings: Mapping, data=None, model=None, finished=T
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.csv").write_text("epoch,loss_valid\n1,0.5\n")
     if model:
-        runs.save_tensors(folder / "model.pth", model.state_dict())
-        info["weights"] = runs.file_fingerprint(folder / "model.pth")
-    data = data or {"name": "none", "fingerprint": "0"}
+        files.save_tensors(folder / "model.pth", model.state_dict())
+        info["weights"] = files.file_fingerprint(folder / "model.pth")
+    data, info = data or {"name": "none", "fingerprint": "0"}, info | {
+        "history": files.text_checksum(folder / "history.csv")}
     runs.write_info(folder, {"finished": finished, "settings": settings, "data": data, **info})
     return runs.read_run(folder)
+
+
+def task_in(folder: Path, settings: Mapping, name="task2", profile="study", **options) -> runs.Task:
+    """As `runs.begin` returns it; the study's run is folder/NAME, all others lie in folder/lab/NAME."""
+    return runs.Task(name, profile, Settings(settings), torch.device("cpu"), folder, folder, **options)
 
 
 def run_twice(*command: object, cwd: Path) -> str:

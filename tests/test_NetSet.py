@@ -34,6 +34,7 @@ def layers(network, kind):
     (NetSet.Colorizer(8, keep_luma=True), (2, 3, 16, 24), (2, 3, 16, 24)),
     (NetSet.BicubicUpsampler(2), (1, 3, 7, 5), (1, 3, 14, 10)),
     (NetSet.ClassifyNet(num_classes=7, num_channels=8), (1, 3, 32, 32), (1, 7)),
+    (NetSet.ResNet18(num_classes=7, num_channels=8), (2, 3, 16, 24), (2, 7)),
 ], ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None)  # fmt: skip
 def test_shapes_are_those_of_the_docstrings(network, shape_in, shape_out):
     assert network(torch.rand(shape_in)).shape == shape_out
@@ -105,7 +106,7 @@ def test_perceptual_features_are_cut_as_the_paper_counts():
 def test_perceptual_features_stand_still_and_teach_the_image(tmp_path):
     torch.manual_seed(0)
     settings = {"num_channels": 8, "dropout": (0.1, 0.1)}
-    classifier, img = NetSet.ClassifyNet.from_settings(settings).eval(), torch.rand(2, 3, 40, 24, requires_grad=True)
+    classifier, img = NetSet.make(settings, "classifynet").eval(), torch.rand(2, 3, 40, 24, requires_grad=True)
     torch.save(classifier.state_dict(), tmp_path / "model.pth")
     features = NetSet.PerceptualFeatures.of_classifier(tmp_path / "model.pth", settings, 3, 2).calibrate(img).train()
     assert features(img).shape == (2, 16, 10, 6)
@@ -137,6 +138,38 @@ def test_vgg_features_come_from_its_file_alone(tmp_path, monkeypatch, name):
     refuses(ValueError, "is not whole, or not torchvision's", NetSet.PerceptualFeatures.of_vgg, path)
 
 
+@pytest.mark.parametrize("name", NetSet.NETWORKS)
+def test_networks_are_made_by_name_from_those_settings_that_they_know(name):
+    settings = {"network": name, "num_channels": 64, "num_blocks": 1, "learning_rate": 1e-3, "num_classes": 10}
+    network = NetSet.make(settings, num_classes=3) if name in ("classifynet", "resnet18") else NetSet.make(settings)
+    assert type(network) is NetSet.NETWORKS[name]
+    if name in ("classifynet", "resnet18"):
+        assert network.eval()(torch.rand(2, 3, 32, 32)).shape == (2, 3)  # what is given beside the settings wins
+
+
+def test_a_network_of_ones_own_is_one_entry(monkeypatch):
+    class Mine(nn.Module):
+        def __init__(self, width=3):
+            super().__init__()
+            self.width = width
+
+    monkeypatch.setitem(NetSet.NETWORKS, "mine", Mine)
+    assert NetSet.make({"network": "srnet", "width": 5}, "mine").width == 5
+    refuses(ValueError, "no network 'his'; there are srnet, .*, mine", NetSet.make, {"network": "his"})
+
+
+def test_resnet_18_reads_like_classifynet():
+    """Logits are a linear layer over the mean of `extract`, which is >= 0; mean and std are the network's own."""
+    torch.manual_seed(0)
+    net, img = NetSet.ResNet18(num_channels=8).eval(), torch.rand(2, 3, 32, 32)
+    features = net.extract(img)
+    assert features.shape == (2, 64, 4, 4) and features.min() >= 0
+    torch.testing.assert_close(net(img), F.linear(features.mean((2, 3)), net.linear.weight, net.linear.bias))
+    assert {"normalize.mean", "normalize.std"} <= set(net.state_dict())
+    full = NetSet.count_parameters(torchvision.models.resnet18(num_classes=10))
+    assert NetSet.count_parameters(NetSet.ResNet18()) == full - 64 * 3 * (49 - 9)  # but for a stem of 3x3
+
+
 def test_multitask_chains_both_and_the_class_loss_reaches_sr():
     net = NetSet.MultiTaskNet(small_sr(), NetSet.ClassifyNet(num_channels=8, init="pytorch"))
     sr_img, logits = net(lr_img := torch.rand(2, 3, 16, 16))
@@ -159,14 +192,6 @@ def test_joint_net_restores_and_classifies_in_one_pass(share):
     clipped = net.eval()(img)[0]
     assert clipped.min() >= 0 and clipped.max() <= 1
     assert net.extractor(net.normalize(img))[-1].shape == (2, 64, 4, 3)
-
-
-def test_joint_net_is_resnet_18_with_a_small_stem():
-    stem, full = 64 * 3 * 9, NetSet.count_parameters(torchvision.models.resnet18(num_classes=10))
-    net = NetSet.JointNet(share=True)
-    classify = NetSet.count_parameters(net.extractor) + NetSet.count_parameters(net.classifier)
-    assert classify == full - 64 * 3 * 49 + stem
-    assert [f.shape[1] for f in NetSet.ResNet18Features(16)(torch.rand(1, 3, 16, 16))] == [16, 32, 64, 128]
 
 
 def test_colorizer_reads_luma_alone_and_can_keep_it():

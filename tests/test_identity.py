@@ -240,6 +240,8 @@ def test_what_the_arms_hold_and_what_degradations_are_made_of_is_read():
         found = identity.identity({}, {}, None, arm=arm)
         assert found["roles"]["arm"]["trains_sr"] is arm.trains_sr
         assert ("ladder.soft_labels" in found["code"]) is (name == "distilled")
+    hashes = [identity.described(thing)["hash"] for thing in datasets.degradations().values()]
+    assert len(set(hashes)) == len(hashes) and identity.described(None) is None
     assert identity.described(datasets.Fuzz(2)) == identity.described(datasets.Fuzz(2)) != identity.described(
         datasets.Fuzz(4))
 

@@ -61,7 +61,7 @@ def test_it_runs_where_the_streams_are_jupyters(monkeypatch):
 
 @pytest.mark.parametrize("name, options, shown", [
     ("multi_learning.ipynb", ["--arm", "joint", "--seed", "1", "n=41"],
-     ("study", {"arms": ["joint"], "sweep": [], "adapt_lengths": [], "seeds": [1]}, 41)),
+     ("study", {"arms": ["joint"], "seeds": [1], "sweep": [], "adapt_lengths": []}, 41)),
     ("multi_learning.ipynb", ["--profile", "quick", "--seed", "1", "changes={'num_test': 50}", "n=word"],
      ("quick", {"num_test": 50, "seeds": [1], "sweep": [], "adapt_lengths": []}, "word")),
     ("study_colorization.ipynb", ["--arm", "unet"], ("study", {"arms": ["unet"]}, 1)),
@@ -75,16 +75,48 @@ def test_train_runs_the_cells_up_to_training_with_the_arm_and_seed(tmp_path, cap
     assert run.train([path, *options]) == 0 and not capsys.readouterr().out
 
 
+PARAMETERS = "profile, data_root, results_root, changes = 'auto', 'DS', 'results', {}"
+BEGIN = """from tools import runs
+task = runs.begin("task1", profile, data_root, results_root, changes, download=False)"""
+
+
 @pytest.mark.parametrize("options, message", [
     ([], "required: notebook"), (["b.ipynb"], "no notebook b.ipynb; there are: "), (["a.ipynb", "quick"], "NAME=VALUE"),
     (["a.ipynb", "profil=quick"], "no parameter profil"), (["a.ipynb", "--until", "x"], "unrecognized arguments"),
     (["a.ipynb", "--arm", "joint"], "has no arms to choose from"), (["a.ipynb", "--seed", "one"], "invalid int"),
+    (["a.ipynb", "--profile", "foo"], "invalid choice: 'foo'"), (["a.ipynb", "changes=3"], "must be a dict"),
+    (["a.ipynb", "--seed", "1", "changes={"], "must be a dict of settings, found '{'"),
+    (["a.ipynb", "--sweep", "num_blocks"], "NAME=VALUE"),
+    (["task1_sr.ipynb", "--sweep", "blocks=1,2"], "no setting is called blocks"),
+    (["task1_sr.ipynb", "learning_rate=1e-3x"], "learning_rate must be a number, found '1e-3x'"),
+    (["task1_sr.ipynb", "num_epochs=1.5"], "num_epochs must be a whole number, found 1.5"),
+    (["task1_sr.ipynb", "--sweep", "batch_size=4,0"], "batch_size must be 1 or more, found 0"),
+    (["task1_sr.ipynb", "data_root=none"], "none is no folder"),
 ])  # fmt: skip
-def test_train_says_what_is_wrong(tmp_path, monkeypatch, capsys, options, message):
-    monkeypatch.chdir(notebook(tmp_path / "a.ipynb", ("profile = 'study'", ["parameters", "training"])).parent)
+def test_train_says_what_is_wrong_in_a_sentence(tmp_path, monkeypatch, capsys, options, message):
+    notebook(tmp_path / "a.ipynb", ("profile, changes = 'study', {}", ["parameters", "training"]))
+    notebook(tmp_path / "task1_sr.ipynb", (PARAMETERS, ["parameters"]), (BEGIN, ["training"]))
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:
         run.train(options)
     assert message in f"{caught.value} {capsys.readouterr().err}" and caught.value.code
+
+
+@pytest.mark.parametrize("sweep, values", [
+    ("num_blocks=1,2", [1, 2]), ("network=srnet,resshuffle", ["srnet", "resshuffle"]), ("learning_rate=1e-3", [1e-3]),
+])  # fmt: skip
+def test_a_sweep_trains_a_run_for_each_value_and_lists_them(tmp_path, monkeypatch, capsys, sweep, values):
+    source = ("import pathlib; from tests.conftest import write_run\nvalue = changes['NAME']\n"
+              "write_run(pathlib.Path(results_root) / 'lab' / 'task1' / str(value), {}, {'name': 'A'}, "
+              "changed=[f'{value} is new']);").replace("NAME", sweep.split("=")[0])  # fmt: skip
+    notebook(tmp_path / "task1_sr.ipynb", (PARAMETERS, ["parameters"]), (source, ["training"]))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    assert run.train(["task1_sr.ipynb", "--sweep", sweep, "results_root=results", "seed=3"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"lab/task1/{value} " in listed and f"{value} is new" in listed for value in values)
+    assert listed.count("is new") == len(values) and run.COMMANDS["list"]([]) == 0
+    assert capsys.readouterr().out == listed
 
 
 def test_an_interrupt_is_one_line_and_130(tmp_path):
@@ -102,6 +134,15 @@ def test_test_fails_when_ruff_or_pytest_fails(monkeypatch):
     assert calls[:2] == [["ruff", "check", "."], ["pytest", "-k", "psnr"]]
 
 
+def test_lists_may_be_swept(monkeypatch, tmp_path):
+    swept = []
+    monkeypatch.setattr(notebooks, "run_cells", lambda path, parameters, until: swept.append(parameters["changes"]))
+    path = str(notebook(tmp_path / "task2_classify.ipynb", ("changes = {}", ["parameters"])))
+    monkeypatch.setattr(run, "list_runs", lambda tasks: 0)
+    run.train([path, "--sweep", "dropout=[0.1,0.2],[0.2,0.3]", "flip=False"])
+    assert swept == [{"flip": False, "dropout": value} for value in ([0.1, 0.2], [0.2, 0.3])]
+
+
 def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(run, "run_notebooks", lambda *args: calls.append(("execute", *args)))
@@ -116,7 +157,7 @@ def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path
     assert run.study(["mine.ipynb"]) == 2 and calls == []
     assert run.study(["task1_sr.ipynb"]) == 0 and run.quick(["task1_sr.ipynb"]) == 0
     assert calls == [("task1_sr.ipynb", {"profile": "study"}), ("execute", ["task1_sr.ipynb"], None, None),
-                     ("execute", ["task1_sr.ipynb"], run.QUICK / "notebooks", {"profile": "quick"})]  # fmt: skip
+                     ("execute", ["task1_sr.ipynb"], run.LAB / "notebooks", {"profile": "quick"})]  # fmt: skip
 
 
 def test_requirements_are_installed_once_and_again_when_they_change(project, monkeypatch):
@@ -156,13 +197,17 @@ def test_the_command_runs_in_the_environment_that_is_there(project, tmp_path):
     assert done.returncode == 0 and done.stdout.startswith(f"ready: {project / '.venv'}")
 
 
-def test_summary_shows_data_and_tables(tmp_path):
+def test_summary_shows_the_newest_runs_data_and_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "LAB", tmp_path)
     rows = [{"rung": "clean", "accuracy": 0.9}, {"rung": "joint", "psnr_db": 28.126}]
-    write_run(tmp_path / "joint", {}, {"name": "CIFAR-10"}, summary=rows)
-    write_run(tmp_path / "sr", {}, {"name": "embedded sample"}, test_data=["Set5", "Set14"],
+    for folder, age in (("old", 2e9), ("ladder", 3e9)):
+        summary = rows if folder == "ladder" else rows[:1]
+        write_run(tmp_path / "multi" / folder, {}, {"name": "CIFAR-10"}, summary=summary)
+        os.utime(tmp_path / "multi" / folder / "run.json", (age, age))
+    write_run(tmp_path / "task1" / "a", {}, {"name": "embedded sample"}, test_data=["Set5", "Set14"],
               summary={"PSNR (dB)": 30.0, "SSIM": 0.91})  # fmt: skip
-    write_run(tmp_path / "no summary", {})
-    shown = [" ".join(line.split()) for line in run.summarise(tmp_path).splitlines()]
-    assert shown[:4] == ["joint, on CIFAR-10 (trained on CIFAR-10)", "rung accuracy psnr_db", "clean 0.9000 -",
+    write_run(tmp_path / "task2" / "no summary", {})
+    shown = [" ".join(line.split()) for line in run.summarize(["multi", "task2", "task1"]).splitlines()]
+    assert shown[:4] == ["multi, on CIFAR-10 (trained on CIFAR-10)", "rung accuracy psnr_db", "clean 0.9000 -",
                          "joint - 28.13"]  # fmt: skip
-    assert shown[5:] == ["sr, on Set5, Set14 (trained on embedded sample)", "PSNR (dB) SSIM", "30.00 0.9100"]
+    assert shown[5:] == ["task1, on Set5, Set14 (trained on embedded sample)", "PSNR (dB) SSIM", "30.00 0.9100"]

@@ -1,83 +1,240 @@
-"""A run's folder: weights that load anywhere, files that are whole or absent, settings compared as training reads."""
+"""Runs: what a page shows and what it trains, the study that is never written over, run.json and its checksums."""
 import json
 import math
-import time
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_notebook
 from torch import nn
 
 import NetSet
+from tools import notebooks, runs
+from tools import settings as settings_tables
+
+from .conftest import refuses, same, task_in, write_run
+from .test_files import new_model
+from .test_training import never
+
+TABLE = {"learning_rate": (0.1, 0.2, 0.3, "peak"), "num_epochs": (1, 2, 3, ""), "steps_per_epoch": (2, 3, 2, ""),
+         "dataset": (None, None, None, ""), "seed": (0, 0, 0, "random seed")}  # fmt: skip
+PAGE = '''
+profile, data_root, results_root, changes = "auto", "DS", "results", {}
+
+
+import torch
+import training
 from tools import runs
-
-from .conftest import refuses, same, write_run
-from .test_training import DATA, SETTINGS, fit, never, new_model
-
-
-class OnAnotherDevice(torch.Tensor):
-    """Stands in for a tensor on a GPU: only `cpu` brings a plain one."""
-
-    def cpu(self):
-        return self.as_subclass(torch.Tensor)
-
-    def detach(self):
-        return super().detach().as_subclass(OnAnotherDevice)
+task = runs.begin("task2", profile, data_root, results_root, changes)
+settings, steps, first = task.settings, [], task.profile
 
 
-def test_what_is_saved_is_plain_and_on_the_cpu_at_every_depth(tmp_path):
-    far = torch.arange(3.0).as_subclass(OnAnotherDevice)
-    runs.save_tensors(tmp_path / "a.pth", {"state": {0: {"m": far}}, "groups": [{"p": far}], "pair": (far, 3)})
-    content = torch.load(tmp_path / "a.pth", weights_only=True)  # as on a machine without CUDA, no map_location
-    found = [content["state"][0]["m"], content["groups"][0]["p"], content["pair"][0]]
-    assert all(type(value) is torch.Tensor and value.tolist() == [0, 1, 2] for value in found)
-    assert content["pair"][1] == 3
+SHARE = {"": 1.0, "arm": 2.0}
+def scaled(share):
+    def loss(model, batch):
+        return share * (model(batch["x"]) - batch["y"]).square().mean(), {}
+    return loss
 
 
-def parallel(state):
-    return {f"module.{name}": value for name, value in state.items()}
+def batches(generator):
+    for _ in range(settings.steps_per_epoch):
+        x = torch.rand(4, 2, generator=generator)
+        yield {"x": x, "y": x.sum(1, keepdim=True)}
 
 
-@pytest.mark.parametrize("change", [
-    dict, lambda state: {"params": state}, lambda state: {"state_dict": parallel(state)},
-    lambda state: {name: value.half() for name, value in parallel(state).items()},
+def validate(model):
+    return {"accuracy": -(model(torch.eye(2)) - 1).square().mean()}
+
+
+data, degradation = {"name": "CIFAR-10", "fingerprint": "00"}, lambda img: img
+
+
+def train(part):
+    return training.fit(task, lambda: torch.nn.Linear(2, 1), scaled(SHARE[part]), batches, validate, data,
+                        degradation, part, report=lambda step, values, run: steps.append(task.profile))
+
+
+found = runs.together(task, lambda: {part: train(part) for part in SHARE})
+'''
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch, capsys):
+    """page(old, new, ...) runs the page with that edit; returns its names and what it printed, bars apart."""
+    monkeypatch.setitem(settings_tables.TABLES, "task2", TABLE)
+    monkeypatch.setattr(runs.folders, "is_there", lambda name, root: True)
+    monkeypatch.setattr(runs, "fetch_missing", lambda *_: None)
+    (tmp_path / "data").mkdir()
+
+    def run(old="", new="", **parameters):
+        assert old in PAGE
+        first, *cells = PAGE.replace(old, new, 1).split("\n\n\n") if old else PAGE.split("\n\n\n")
+        cells = [new_code_cell(first, metadata={"tags": ["parameters"]}), *map(new_code_cell, cells)]
+        nbformat.write(new_notebook(cells=cells), tmp_path / "page.ipynb")
+        roots = {"data_root": str(tmp_path / "data"), "results_root": str(tmp_path / "results")}
+        names = notebooks.run_cells(tmp_path / "page.ipynb", roots | parameters)
+        lines = [line for line in capsys.readouterr().out.split("\n") if "\r" not in line]
+        return names, [line for line in lines if "differs" in line]
+
+    return run
+
+
+def content(folder: Path) -> dict:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def places(names) -> list[str]:
+    return [run.folder.relative_to(names["task"].results_root).parts[0] for run in names["found"].values()]
+
+
+def test_a_study_is_shown_while_the_page_is_the_one_that_made_it_and_never_written_over(page, tmp_path):
+    first, _ = page(profile="study")
+    assert places(first) == ["task2", "task2"] and first["steps"]
+    before = content(tmp_path / "results" / "task2")
+    shown, lines = page()
+    assert places(shown) == ["task2", "task2"] and not shown["steps"] and not lines
+    assert shown["first"] == "study" and same(shown["found"]["arm"].network, first["found"]["arm"].network)
+
+    edited, lines = page('"arm": 2.0', '"arm": 3.0')  # the first part does not differ: it trains along all the same
+    assert lines == ["This page differs from the study: scaled.<locals>.loss: share 2.0 → 3.0. "
+                     "It trains with the quick settings, in results/lab."]  # fmt: skip
+    assert places(edited) == ["lab", "lab"] and {*edited["steps"]} == {"quick"}
+    assert edited["settings"] is edited["task"].settings == settings_tables.choose("task2", "quick")  # in place
+    assert edited["found"]["arm"].info["settings"]["num_epochs"] == 1
+
+    again, lines = page('"arm": 2.0', '"arm": 4.0', profile="study")
+    assert places(again) == ["task2", "lab"] and len(again["found"]["arm"].history) == 2
+    assert len(lines) == 1 and "the study's settings (6 steps; the study's: 0.0 h on CPU" in lines[0]
+    assert not page('"arm": 2.0', '"arm": 3.0')[0]["steps"]  # going back finds what was trained
+    assert not page('"arm": 2.0', '"arm": 4.0', profile="study")[0]["steps"]
+    assert content(tmp_path / "results" / "task2") == before
+
+
+@pytest.mark.parametrize("old, new, words", [
+    ('"fingerprint": "00"', '"fingerprint": "01"', "data edited"),
+    ('"name": "CIFAR-10"', '"name": "drawn shapes"', "data CIFAR-10 → drawn shapes"),
+    ('{"name": "CIFAR-10", "fingerprint": "00"}', '{"name": "crops", "fingerprint": "9", "photographs": True}', "data"),
+    ("lambda img: img", "lambda img: img // 2", "degradation edited"),
+    ("Linear(2, 1)", "Linear(2, 1, bias=False)", "network edited; network() edited"),
+    ("x.sum(1, keepdim=True)", "x.mean(1, keepdim=True)", "batches edited"),
+    ("eye(2)) - 1", "eye(2)) - 2", "validate edited"),
+    ("degradation, part,", "degradation, part, mode='min',", "monitor accuracy max → accuracy min"),
+    ("scaled(SHARE[part])", "lambda model, batch: scaled(1.0)(model, batch)", "loss scaled.<locals>.loss → train."),
 ])  # fmt: skip
-@pytest.mark.parametrize("zipped", [True, False])
-def test_weights_load_from_every_usual_form(tmp_path, change, zipped):
-    model = new_model().half().float()  # values that float16 holds
-    torch.save(change(model.state_dict()), tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
-    loaded = runs.load_weights(NetSet.ClassifyNet(num_classes=2, num_channels=4), tmp_path / "model.pth")
-    assert {p.dtype for p in loaded.parameters()} == {torch.float32} and same(loaded, model)
+def test_whatever_differs_from_the_study_is_named(page, old, new, words):
+    page(profile="study")
+    edited, lines = page(old, new)
+    assert len(lines) == 1 and f"differs from the study: {words}" in lines[0]
+    assert places(edited) == ["lab", "lab"] and {*edited["steps"]} == {"quick"}
 
 
-def test_files_that_hold_other_things_are_named_and_no_sound_one_is_to_be_deleted(tmp_path):
-    path, model = tmp_path / "model.pth", new_model()
+def test_photographs_need_not_be_here_to_show_a_study(page):
+    photographs = '"fingerprint": "00", "photographs": True'
+    page('"fingerprint": "00"', photographs, profile="study")
+    shown, lines = page('"fingerprint": "00"', photographs.replace("00", "embedded sample"))
+    assert places(shown) == ["task2", "task2"] and not lines and not shown["steps"]
 
-    wider = NetSet.ClassifyNet(num_classes=2, num_channels=8).state_dict()
-    for content, said in ((model, r"a whole pickled module.*state_dict\(\)"), (torch.ones(3), "no weights"),
-                          ({"weight": torch.ones(3)}, "another network's weights"), ([1, 2], "no weights"),
-                          (wider, r"encoder\.conv\.bias is \(8,\) there and \(4,\) here")):  # fmt: skip
-        torch.save(content, path)
-        with pytest.raises(ValueError, match=said) as caught:
-            runs.load_weights(model, path)
-        assert str(path) in str(caught.value) and "elete" not in str(caught.value)
-    torch.save(model.state_dict(), path)
-    whole = bytearray(path.read_bytes())
-    for damaged in (whole[:1000], b"", b"<html>", whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:]):
-        path.write_bytes(damaged)
-        refuses(ValueError, r"model\.pth", runs.load_weights, model, path)
-    refuses(FileNotFoundError, "Run the notebook", runs.load_weights, model, tmp_path / "none.pth")
+
+def test_changes_under_auto_are_quick_with_that_change_and_under_study_a_run_of_the_lab(page):
+    page(profile="study")
+    quick, lines = page(changes={"learning_rate": 0.5})
+    assert quick["first"] == "quick" and not lines and places(quick) == ["lab", "lab"]
+    assert quick["settings"] == settings_tables.choose("task2", "quick", {"learning_rate": 0.5})
+    assert quick["found"]["arm"].info["changed"] == ["learning_rate 0.1 → 0.5"]
+    study, lines = page(changes={"learning_rate": 0.5}, profile="study")
+    assert places(study) == ["lab", "lab"] and study["settings"].num_epochs == 2
+    assert len(lines) == 1 and "learning_rate 0.2 → 0.5" in lines[0]
+    edited, _ = page('"arm": 2.0', '"arm": 4.0', changes={"seed": 3})
+    assert edited["found"]["arm"].info["changed"] == ["seed 0 → 3", "scaled.<locals>.loss: share 2.0 → 4.0"]
+
+
+def test_a_changed_run_of_a_study_that_is_not_there_does_not_become_it(page, tmp_path):
+    names, _ = page(changes={"seed": 1}, profile="study")
+    assert places(names) == ["lab", "lab"] and not (tmp_path / "results" / "task2").exists()
+
+
+def test_rewritten_code_of_the_same_effect_is_accepted_on_request(page, tmp_path, monkeypatch):
+    page(profile="study")
+    weights = (tmp_path / "results" / "task2" / "model.pth").read_bytes()
+    task = task_in(tmp_path / "results", {})
+    task.cached(tmp_path / "test.pth", lambda: {"a": torch.ones(1)}, {"code": 1})
+    monkeypatch.setenv(runs.ACCEPT, "1")
+    accepted, lines = page("return share *", "return 1 * share *")
+    assert task.cached(tmp_path / "test.pth", never, {"code": 2})["a"] == 1
+    monkeypatch.delenv(runs.ACCEPT)
+    shown, lines = page("return share *", "return 1 * share *")
+    assert places(accepted) == places(shown) == ["task2", "task2"] and not lines
+    assert not accepted["steps"] + shown["steps"]
+    assert (tmp_path / "results" / "task2" / "model.pth").read_bytes() == weights
+    assert task.cached(tmp_path / "test.pth", never, {"code": 2})["a"] == 1
+
+
+def test_runs_are_listed_with_what_differs_the_newest_first(page, tmp_path):
+    page(profile="study")
+    page(changes={"learning_rate": 0.5})
+    page(changes={"learning_rate": 0.7})
+    table = runs.table("task2", tmp_path / "results")
+    assert len(table) == 6 and table["what differs"].value_counts().to_dict() == {
+        "–": 2, "learning_rate 0.1 → 0.5": 2, "learning_rate 0.1 → 0.7": 2}
+    assert table.accuracy.dtype == float and table.epochs.tolist() == [1, 1, 1, 1, 2, 2]
+    assert {"task2", "task2/arm"} <= set(table.index) and not len(runs.table("task1", tmp_path / "results"))
+
+
+@pytest.mark.parametrize("asked, finished, data_is_there, changes, expected", [
+    ("auto", True, True, {}, "study"), ("auto", True, False, {}, "quick"), ("auto", False, True, {}, "quick"),
+    ("auto", None, True, {}, "quick"), ("auto", True, True, {"seed": 7}, "quick"), ("quick", True, True, {}, "quick"),
+    ("reference", None, False, {}, "reference"), ("study", True, True, {}, "study"), ("study", None, True, {}, "study"),
+    ("study", True, False, {}, None), ("auto", True, False, {"dataset": "mine"}, "quick"),
+])  # fmt: skip
+def test_begin(tmp_path, capsys, monkeypatch, asked, finished, data_is_there, changes, expected):
+    asked_for, fetched = [], []
+    monkeypatch.setattr(runs.folders, "is_there", lambda name, root: asked_for.append(name) or data_is_there)
+    monkeypatch.setattr(runs, "fetch_missing", lambda *args: fetched.append(args))
+    if finished is not None:
+        write_run(tmp_path / "task2", {}, finished=finished)
+    if expected is None:
+        refuses(ValueError, r"needs CIFAR10 in .*run.py data", runs.begin, "task2", asked, tmp_path, tmp_path)
+        return
+    task = runs.begin("task2", asked, tmp_path, tmp_path, changes, download=False)
+    own = "dataset" in changes  # one's own classes need no CIFAR-10
+    assert asked_for == ([] if own else ["CIFAR10"]) and fetched == ([] if own else [(("CIFAR10",), tmp_path, False)])
+    assert task.profile == expected and task.is_auto is (asked == "auto")
+    assert task.settings == settings_tables.choose("task2", expected, changes)
+    assert torch.initial_seed() == changes.get("seed", 0) and f"Profile {expected}" in capsys.readouterr().out
+
+
+def test_a_typed_folder_is_the_typists(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "fetch_missing", lambda *_: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "photos").mkdir()
+    task = runs.begin("task1", "quick", "~/photos", "~/out")
+    assert (task.data_root, task.results_root) == (tmp_path / "photos", tmp_path / "out")
+    refuses(FileNotFoundError, r"none is no folder", runs.begin, "task1", "quick", tmp_path / "none")
 
 
 def test_a_run_loads_its_own_weights_alone(tmp_path):
-    model, run = fit(tmp_path)
-    assert same(model, runs.read_run(tmp_path).load(new_model()))
+    model = new_model()
+    run = write_run(tmp_path, {}, model=model)
+    assert same(model, run.load(new_model())) and run.identity == {"weights": run.info["weights"]}
     run.record(accuracy=0.5, niqe=float("nan"))
     assert runs.read_info(tmp_path)["accuracy"] == 0.5 and runs.read_info(tmp_path)["niqe"] is None
-    torch.save(new_model().state_dict(), tmp_path / "model.pth")
+    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "model.pth")
     refuses(ValueError, "not the file that its run", runs.read_run(tmp_path).load, new_model())
     (tmp_path / "model.pth").unlink()
     refuses(FileNotFoundError, "without its weights", runs.read_run(tmp_path).load, new_model())
+
+
+def test_trained_networks_load_by_name(tmp_path):
+    sr, classifier = {"num_channels": 64, "num_blocks": 0}, {"num_channels": 8}
+    pair = NetSet.MultiTaskNet(NetSet.make(sr, "srnet"), NetSet.make(classifier, "classifynet"))
+    write_run(tmp_path / "task1", sr, model=pair.sr)
+    write_run(tmp_path / "task2", classifier, model=pair.classifier)
+    write_run(tmp_path / "multi" / "seed0" / "frozen", {}, model=pair)
+    assert same(runs.load_network("srnet_x2", tmp_path), pair.sr) and same(runs.load_network("frozen", tmp_path), pair)
+    assert not runs.load_network("classifier", tmp_path).training
+    refuses(FileNotFoundError, "run study_colorization.ipynb first", runs.load_network, "colorize", tmp_path)
+    refuses(ValueError, "no trained network 'mine'; there are srnet_x2, ", runs.load_network, "mine")
 
 
 def test_numbers_without_a_value_become_null(tmp_path):
@@ -89,86 +246,11 @@ def test_numbers_without_a_value_become_null(tmp_path):
 @pytest.mark.parametrize("name, damage", [
     ("run.json", lambda text: text[:20]), ("run.json", lambda text: text.replace("0.003", "0.004")),
     ("run.json", lambda text: '{"finished": true}'), ("run.json", lambda text: "[]"),
-    ("history.csv", lambda text: text.replace("4", "5", 1)), ("history.csv", lambda text: ""),
+    ("history.csv", lambda text: text.replace("1", "2", 1)), ("history.csv", lambda text: ""),
 ])  # fmt: skip
 def test_a_damaged_file_is_named(tmp_path, name, damage):
-    fit(tmp_path)
+    write_run(tmp_path, {"learning_rate": 0.003})
+    assert runs.read_run(tmp_path)
     path = tmp_path / name
     path.write_text(damage(path.read_text()))
     refuses(ValueError, rf"{name} .*[Dd]elete the folder", runs.read_run, tmp_path)
-
-
-def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
-    path = tmp_path / "结果 file.json"
-    runs.write_json(path, {"a": 1})
-    refuses(ZeroDivisionError, None, runs.write_whole, path, lambda beside: beside.write_text("half") / 0)
-    assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("settings, data, difference", [
-    ({}, {}, None),
-    ({"num_test": 10, "seeds": (0, 1), "arms": ["joint"]}, {}, None),  # no training reads them
-    ({"cutout": 0, "weight_decay": 0.0, "patience": None, "momentum": 0.9, "rate_factors": {}}, {}, None),  # neutral
-    ({"shape": (1, 2)}, {}, None),  # a tuple is a list to JSON
-    ({"gone": ...}, {}, None),  # a setting of the stored run that there is no more
-    ({}, {"name": "other data"}, None),
-    ({"learning_rate": 0.1}, {}, r"learning_rate 0\.003 -> 0\.1"),
-    ({"cutout": 8}, {}, "cutout None -> 8"),
-    ({"optimizer": "sgd"}, {}, "optimizer None -> 'sgd'"),
-    ({}, {"pretrained": {"task1": "cd"}}, r"pretrained .*ab.* -> .*cd.*"),
-    ({}, {"pretrained": ...}, r"pretrained .*ab.* -> None"),
-])  # fmt: skip
-def test_find_run_compares_what_training_reads(tmp_path, settings, data, difference):
-    stored = SETTINGS | {"shape": [1, 2], "gone": 3}, DATA | {"pretrained": {"task1": "ab"}}
-    write_run(tmp_path, *stored)
-    settings, data = ({name: value for name, value in (old | new).items() if value is not ...}
-                      for old, new in zip(stored, (settings, data), strict=True))  # fmt: skip
-    if difference is None:
-        run = runs.find_run(tmp_path, settings, data)
-        assert run.history.loss_valid.tolist() == [0.5] and not run.has_weights
-    else:
-        with pytest.raises(ValueError, match=rf"other settings \({difference}\).*delete that folder"):
-            runs.find_run(tmp_path, settings, data)
-    stays = difference is None and data["name"] == DATA["name"]
-    assert (runs.find_run(tmp_path, settings, data, restart_on_change=True) is not None) is stays
-    assert (tmp_path / "run.json").exists() is stays
-
-
-def test_cached_computes_once_for_each_key(tmp_path):
-    path, numbers = tmp_path / "deep" / "test.pth", iter([4, 5])
-    for key, answer in ((["abc", 10], 4), (("abc", 10), 4), (["other", 10], 5)):  # a tuple is a list to JSON
-        found = runs.cached(path, lambda: {"answer": torch.tensor([next(numbers)])}, key)
-        assert found == {"answer": torch.tensor([answer])}
-
-
-@pytest.mark.parametrize("asked, finished, data_is_there, expected", [
-    ("auto", True, True, "study"), ("auto", True, False, "quick"), ("auto", False, True, "quick"),
-    ("auto", None, True, "quick"), ("quick", True, True, "quick"), ("reference", None, False, "reference"),
-    ("study", True, True, "study"), ("study", None, False, "study"), ("study", False, False, "study"),
-    ("study", True, False, None),
-])  # fmt: skip
-def test_begin(tmp_path, capsys, monkeypatch, asked, finished, data_is_there, expected):
-    asked_for = []
-    monkeypatch.setattr(runs.datasets, "is_there", lambda name, root: asked_for.append(name) or data_is_there)
-    if finished is not None:
-        write_run(tmp_path / "task2", {}, finished=finished)
-    if expected is None:
-        refuses(ValueError, r"CIFAR10 is not in .*another results_root", runs.begin, "task2", asked, "none", tmp_path)
-        return
-    begun = runs.begin("task2", asked, "none", tmp_path, {"seed": 7})
-    folder = {"study": "task2", "quick": "quick/task2", "reference": "reference/task2"}[expected]
-    assert (begun.profile, begun.folder) == (expected, tmp_path / folder) and asked_for == ["CIFAR10"]
-    assert begun.settings == runs.settings_tables.choose("task2", expected, {"seed": 7})
-    assert begun.restart_on_change is (expected == "quick") and torch.initial_seed() == 7
-    assert f"Profile {expected}" in capsys.readouterr().out
-    assert begun.table().data.loc["learning_rate", "meaning"] == "peak"
-
-
-def test_a_run_begun_meanwhile_with_other_settings_is_refused(tmp_path, capsys):
-    with ThreadPoolExecutor() as pool:
-        with runs.locked(tmp_path):
-            second = pool.submit(fit, tmp_path, batches=never)
-            time.sleep(0.5)  # it has found an empty folder, and waits
-            write_run(tmp_path, SETTINGS | {"learning_rate": 1.0}, model=nn.Linear(1, 1))
-        refuses(ValueError, r"learning_rate 1\.0 -> 0\.003", second.result)
-    assert "Another process is training" in capsys.readouterr().out

@@ -1,35 +1,66 @@
-"""The tables of settings: complete, of one kind in a row, and read as a dict with attributes."""
+"""The tables of settings: complete, of one kind in a row, read as a dict with attributes; wrong values are named."""
 import copy
 import pickle
 
+import numpy as np
 import pytest
 
 from tools import settings
 
+from .conftest import refuses
+
 
 @pytest.mark.parametrize("task", settings.TABLES)
-def test_rows_hold_one_kind_of_value(task):
+def test_rows_hold_one_kind_of_value_and_every_value_may_be_set(task):
     for name, (*values, _) in settings.TABLES[task].items():
         kinds = {float if isinstance(value, int) and not isinstance(value, bool) else type(value) for value in values}
         assert len(values) == 3 and len(kinds - {type(None)}) <= 1, name
+        for value in values:
+            assert settings.choose(task, "quick", {name: value})[name] == value
 
 
 def test_choose_takes_one_column_and_refuses_unknown_names():
     assert settings.choose("task1", "quick").num_blocks == 2 and settings.choose("task1", "study").num_blocks == 8
     assert settings.choose("task1", "reference").scale_factor == 2
     assert settings.choose("task2", "study", {"flip": False}).flip is False
-    with pytest.raises(ValueError, match=r"no task 'task1' with a profile 'seed'.*quick, study, reference"):
-        settings.choose("task1", "seed")
-    with pytest.raises(ValueError, match="no setting is called epochs; there are num_valid, "):
-        settings.choose("task2", "quick", {"epochs": 2})
+    for task, profile in (("task1", "seed"), ("task3", "quick")):
+        refuses(ValueError, rf"no task '{task}' with a profile '{profile}'.*quick, study, reference", settings.choose,
+                task, profile)  # fmt: skip
+    refuses(ValueError, r"no setting is called epochs; there are .*num_valid, ", settings.choose, "task2", "quick",
+            {"epochs": 2})  # fmt: skip
+
+
+@pytest.mark.parametrize("name, value, said", [
+    ("learning_rate", "1e-3", "learning_rate must be a number, found '1e-3'"),
+    ("learning_rate", -1.0, "finite number of 0 or more, found -1"),
+    ("learning_rate", float("nan"), "finite number of 0 or more, found nan"),
+    ("num_epochs", 1.5, r"num_epochs must be a whole number, found 1\.5"),
+    ("num_epochs", True, "num_epochs must be a whole number, found True"),
+    ("batch_size", 0, "batch_size must be 1 or more, found 0"),
+    ("flip", "no", "flip must be True or False, found 'no'"), ("optimizer", 3, "optimizer must be text, found 3"),
+    ("dropout", 0.1, r"dropout must be a list, found 0\.1"), ("num_epochs", None, "whole number, found None"),
+    ("patience", "3", "patience must be a whole number, found '3'"), ("arms", "joint", "arms must be a list"),
+])  # fmt: skip
+def test_a_wrong_value_is_one_sentence(name, value, said):
+    refuses(ValueError, said, settings.choose, "multi" if name == "arms" else "task2", "quick", {name: value})
+
+
+@pytest.mark.parametrize("name, value", [
+    ("learning_rate", 1), ("patience", 3), ("num_images", 10), ("num_images", None), ("dataset", "mine"),
+    ("learning_rate", np.float32(0.5))])
+def test_what_may_be_set_may_be_set(name, value):
+    task = next(task for task, table in settings.TABLES.items() if name in table)
+    assert settings.choose(task, "quick", {name: value})[name] == value
 
 
 def test_settings_are_a_dict_with_attributes():
     chosen = settings.choose("multi", "quick")
     assert copy.deepcopy(chosen) == pickle.loads(pickle.dumps(chosen)) == chosen
     assert not hasattr(chosen, "none") and getattr(chosen, "none", 3) == 3
-    with pytest.raises(AttributeError, match="no setting is called none"):
-        _ = chosen.none
+    refuses(AttributeError, "no setting is called none", getattr, chosen, "none")
+    trained = chosen.trained(seed=5)
+    assert trained["seed"] == 5 and "num_test" not in trained and "arms" not in trained
+    assert set(chosen) - set(trained) <= settings.NOT_TRAINED
 
 
 def test_every_task_of_a_notebook_has_a_table_and_names_its_test_data():

@@ -2,6 +2,8 @@
 import copy
 import itertools
 import math
+import os
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -11,9 +13,10 @@ from torch import nn
 
 import NetSet
 import training
-from tools import runs
+from tools import files, runs
+from tools.settings import TABLES, choose
 
-from .conftest import ROOT, refuses, run_twice, same, write_run
+from .conftest import ROOT, refuses, run_twice, same, task_in
 
 CHANCE = torch.Generator().manual_seed(5)
 BRIGHTNESS = torch.rand(64, generator=CHANCE)
@@ -24,7 +27,6 @@ DATA = {"name": "random images", "fingerprint": "0"}
 
 
 def new_model(dropout=0.1):
-    torch.manual_seed(0)
     return NetSet.ClassifyNet(num_classes=2, num_channels=4, dropout=(dropout, dropout))
 
 
@@ -43,118 +45,150 @@ def validate(model):
     return {"accuracy": (logits.argmax(1) == LABELS).float().mean().item(), "loss": F.cross_entropy(logits, LABELS)}
 
 
-def fit(folder, model=None, settings=SETTINGS, data=DATA, validate=validate, loss=loss, batches=batches, **options):
-    model = model or new_model()
-    return model, training.fit(model, loss, batches, folder, settings, data, validate, "loss", "min", **options)
+def fit(folder, network=new_model, settings=SETTINGS, data=DATA, validate=validate, loss=loss, batches=batches,
+        monitor="loss", mode="min", **options):  # fmt: skip
+    """The network and its run, which lies in folder/task2 where this is the first one there."""
+    run = training.fit(task_in(folder, settings), network, loss, batches, validate, data, monitor=monitor, mode=mode,
+                       **options)  # fmt: skip
+    return run.network, run
 
 
-def never(*_):
+def never(*_, **__):
     raise AssertionError("trained again")
 
 
-def interrupted(batches, epoch, step):
-    """`batches` whose epoch, counted from 1, breaks off before a step."""
-    epochs_begun = itertools.count(1)
-
-    def until(generator):
-        breaks_off = next(epochs_begun) == epoch
-        yield from itertools.islice(batches(generator), step if breaks_off else None)
-        if breaks_off:
+def stop_at(step):
+    """A `report` that breaks off after so many steps: no part of what a run is."""
+    def report(number, values, run):
+        if number == step and "epoch" not in values:
             raise KeyboardInterrupt
+    return report
 
-    return until
+
+def interrupted(fit, *args, step, **options):
+    refuses(KeyboardInterrupt, None, fit, *args, report=stop_at(step), **options)
+
+
+def timeless(run):
+    return run.history.drop(columns="time_seconds")
 
 
 def test_it_learns_and_leaves_a_whole_run(tmp_path, capsys):
     model, run = fit(tmp_path, settings=SETTINGS | {"num_epochs": 12, "learning_rate": 0.01})
-    scores, info = run.history, runs.read_info(tmp_path)
+    scores, info = run.history, runs.read_info(tmp_path / "task2")
     assert scores.accuracy_valid.max() > 0.9 and scores.loss_valid.min() < 0.3
-    assert {p.name for p in tmp_path.iterdir()} - {"run.lock"} == {"history.csv", "model.pth", "run.json"}
+    assert {p.name for p in run.folder.iterdir()} - {"run.lock"} == {"history.csv", "model.pth", "run.json"}
     assert info["finished"] and info["data"] == DATA and info["settings"]["learning_rate"] == 0.01
     assert info["best_epoch"] == scores.epoch[scores.loss_valid.idxmin()]
-    assert same(model, runs.load_weights(new_model(), tmp_path / "model.pth")) and not model.training
+    assert same(model, files.load_weights(new_model(), run.folder / "model.pth")) and not model.training
     assert validate(model)["loss"].item() == pytest.approx(scores.loss_valid.min(), abs=1e-6)
     assert "12/12" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("optimizer, epoch", [("sgd", 1), ("adam", 2), ("muon", 2), ("adamw", 4)])
-def test_resuming_gives_the_bits_of_an_uninterrupted_run(tmp_path, optimizer, epoch):
+@pytest.mark.parametrize("optimizer, step", [("sgd", 2), ("adam", 6), ("muon", 7), ("adamw", 14)])
+def test_interrupted_in_any_epoch_it_ends_with_the_bits_of_an_uninterrupted_run(tmp_path, optimizer, step):
     settings = SETTINGS | {"optimizer": optimizer, "adam_factor": 0.1}
     whole, whole_run = fit(tmp_path / "whole", settings=settings)
-    refuses(KeyboardInterrupt, None, fit, tmp_path / "run", settings=settings, batches=interrupted(batches, epoch, 2))
-    torch.rand(7)  # a new process has another random state
+    for changed in (settings | {"learning_rate": 1.0}, settings):  # in one process, as a cell that is run again
+        torch.rand(7)
+        interrupted(fit, tmp_path / "run", settings=changed, step=step)
     resumed, run = fit(tmp_path / "run", settings=settings)
-    assert same(whole, resumed) and not same(whole, fit(tmp_path / "other", settings=settings | {"seed": 1})[0])
-    assert run.history.drop(columns="time_seconds").equals(whole_run.history.drop(columns="time_seconds"))
+    assert same(whole, resumed) and timeless(run).equals(timeless(whole_run))
+    assert not same(whole, fit(tmp_path / "run", settings=settings | {"seed": 1})[0])
 
 
-def test_an_unfinished_run_goes_on_with_what_no_training_reads_and_refuses_the_rest(tmp_path):
-    settings = SETTINGS | {"num_test": 10}
-    refuses(KeyboardInterrupt, None, fit, tmp_path, settings=settings, batches=interrupted(batches, 2, 2))
-    with pytest.raises(ValueError, match="other settings or data") as caught:  # its traceback must not keep the lock
-        fit(tmp_path, settings=settings, data={"name": "others"})
-    assert caught.tb and len(fit(tmp_path, settings=settings | {"num_test": 20, "cutout": 0})[1].history) == 4
+def test_a_finished_run_is_read_and_another_identity_is_another_run(tmp_path, capsys):
+    trained, first = fit(tmp_path)
+    gone = {name: value for name, value in SETTINGS.items() if name != "ema_decay"}
+    changes = ({"settings": SETTINGS | {"seed": 1}}, {"settings": gone}, {"data": DATA | {"fingerprint": "1"}},
+               {"pretrained": {"task1": "a"}}, {"monitor": "accuracy"})  # fmt: skip
+    other = [fit(tmp_path, **changed)[1].folder for changed in changes]
+    assert len({first.folder, *other}) == 6 and {path.parent for path in other} == {tmp_path / "lab" / "task2"}
+    (first.folder / "checkpoint.pth").touch()  # left where a process died after its last file
+    model, run = fit(tmp_path, report=never)  # going back
+    assert same(trained, model) and run.folder == first.folder and len(run.history) == 4
+    assert not (first.folder / "checkpoint.pth").exists()
+    assert fit(tmp_path, settings=SETTINGS | {"seed": 1}, report=never)[1].folder == other[0]
+    (first.folder / "model.pth").unlink()  # a run may be kept without its weights
+    assert fit(tmp_path, report=never)[0] is None
+    again, run = fit(tmp_path, needs_weights=True)
+    assert same(trained, again) and run.folder.parent.parent == tmp_path / "lab"
 
 
-def test_a_finished_run_returns_at_once_whatever_it_would_train_on(tmp_path):
-    (trained, _), short, other = fit(tmp_path), SETTINGS | {"num_epochs": 1}, {"name": "others"}
-    model, run = fit(tmp_path, batches=never, data=other, validate=never)
-    assert same(trained, model) and run.info["data"] == DATA and len(run.history) == 4
-    assert len(fit(tmp_path, settings=short, restart_on_change=True)[1].history) == 1
-    assert fit(tmp_path, settings=short, data=other, restart_on_change=True)[1].info["data"] == other
-    (tmp_path / "model.pth").unlink()  # a run that is kept without its weights is trained again
-    fit(tmp_path, settings=short, data=other)
-    assert (tmp_path / "model.pth").exists()
+class Killed(BaseException):
+    """As a process dies: nobody catches it."""
 
 
-@pytest.mark.parametrize("schedule", [{"schedule": "constant"}, {"schedule": "step", "step_epochs": 3, "gamma": 0.5}])
-def test_more_epochs_go_on_from_the_end_of_a_finished_run(tmp_path, schedule):
-    settings = SETTINGS | schedule
-    whole, _ = fit(tmp_path / "whole", settings=settings)
-    fit(tmp_path / "run", settings=settings | {"num_epochs": 2})
-    longer, run = fit(tmp_path / "run", settings=settings, batches=interrupted(batches, 3, 0))  # two are left
-    assert same(longer, whole) and len(run.history) == 4 and run.info["settings"]["num_epochs"] == 4
-    (tmp_path / "run" / "checkpoint.pth").unlink()
-    with pytest.raises(ValueError, match=r"num_epochs 4 -> 5: to go on it would need its checkpoint\.pth and"):
-        fit(tmp_path / "run", settings=settings | {"num_epochs": 5})
-    with pytest.raises(ValueError, match="num_epochs 4 -> 2"):
-        fit(tmp_path / "whole", settings=settings | {"num_epochs": 2})
-    with pytest.raises(ValueError, match="one_cycle schedule ends with its last epoch"):
-        fit(tmp_path / "once")
-        fit(tmp_path / "once", settings=SETTINGS | {"num_epochs": 5})
-    (tmp_path / "whole" / "model.pth").unlink()
-    assert same(fit(tmp_path / "whole", settings=settings)[0], whole)
+def test_an_epoch_is_one_transaction_wherever_it_is_killed(tmp_path, monkeypatch):
+    settings, replace, left = SETTINGS | {"num_epochs": 2, "steps_per_epoch": 1}, os.replace, [-1]
+
+    def killed(source, target):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        replace(source, target)
+
+    def train(folder):
+        scores = iter((2.0, 1.0) if not (tmp_path / folder / "task2" / "checkpoint.pth").exists() else (1.0,))
+        return fit(tmp_path / folder, settings=settings, batches=lambda generator: [next(batches(generator))],
+                   validate=lambda _: {"loss": next(scores)})  # fmt: skip
+
+    whole, whole_run = train("whole")
+    monkeypatch.setattr(os, "replace", killed)
+    counts = itertools.count(1)
+    for count in counts:
+        left[0] = count
+        try:
+            train(str(count))
+        except Killed:
+            left[0] = 0
+            model, run = train(str(count))
+            names = {path.name for path in run.folder.iterdir()} - {"run.lock"}
+            assert same(model, whole) and timeless(run).equals(timeless(whole_run)), count
+            assert names == {"history.csv", "model.pth", "run.json"} and runs.read_run(run.folder), count
+        else:
+            break
+    assert count > 8  # run.json, two checkpoints and two histories, then history, weights and run.json
 
 
 def test_a_run_resumed_in_another_precision_names_both(tmp_path, monkeypatch):
     settings = SETTINGS | {"mixed_precision": True}
     for answer in (False, True):  # an epoch each
         monkeypatch.setattr(training, "computes_bfloat16", lambda device, answer=answer: answer)
-        refuses(KeyboardInterrupt, None, fit, tmp_path, settings=settings, batches=interrupted(batches, 2, 2))
+        interrupted(fit, tmp_path, settings=settings, step=4 + 4 * answer + 2)
     assert fit(tmp_path, settings=settings)[1].info["precision"] == "float32 → bfloat16"
 
 
 def test_a_loss_or_score_without_a_value_stops_and_keeps_the_last_checkpoint(tmp_path):
     factors = itertools.chain([1.0] * 6, itertools.repeat(math.nan))
-    with pytest.raises(FloatingPointError, match="epoch 2"):
+    with pytest.raises(FloatingPointError, match=r"epoch 2\. The checkpoint of epoch 1 is kept"):
         fit(tmp_path / "loss", loss=lambda model, batch: (loss(model, batch)[0] * next(factors), {}))
-    assert runs.read_tensors(tmp_path / "loss" / "checkpoint.pth")["epoch"] == 1
-    assert all(v.isfinite().all() for v in runs.read_tensors(tmp_path / "loss" / "model.pth").values())
-    with pytest.raises(FloatingPointError, match="no number for loss in epoch 1"):
+    saved = files.read_tensors(tmp_path / "loss" / "task2" / "checkpoint.pth")
+    assert saved["epoch"] == 1 and all(v.isfinite().all() for v in saved["network"].values())
+    with pytest.raises(FloatingPointError, match=r"no number for loss in epoch 1\. Nothing was saved"):
         fit(tmp_path / "score", validate=lambda model: {"loss": float("nan")})
 
 
-def test_every_epoch_is_reported_and_a_score_without_a_value_that_does_not_choose_is_null(tmp_path):
+def test_every_step_and_epoch_is_reported_with_the_rate_that_was_used(tmp_path):
     seen = []
 
-    def report(model, history):
-        stored = pd.read_csv(tmp_path / "history.csv")
-        seen.append((len(stored), validate(model)["loss"].item() == history.loss_valid.iloc[-1]))
+    def report(step, values, run):
+        if "epoch" in values:
+            stored = pd.read_csv(run.folder / "history.csv")
+            seen.append((step, len(stored), validate(run.eval_model)["loss"].item() == values["loss_valid"]))
+        else:
+            seen.append((step, values["loss"]))
 
-    fit(tmp_path, validate=lambda model: validate(model) | {"psnr_db": math.inf, "niqe": math.nan}, report=report)
-    assert seen == [(1, True), (2, True), (3, True), (4, True)]
-    stored = runs.read_run(tmp_path)
-    assert stored.info["finished"] and stored.history.psnr_db_valid.eq(math.inf).all()
+    _, run = fit(tmp_path, report=report, validate=lambda model: validate(model) | {"psnr_db": math.inf,
+                                                                                    "niqe": math.nan})  # fmt: skip
+    assert [entry for entry in seen if len(entry) == 3] == [(4 * k, k, True) for k in (1, 2, 3, 4)]
+    losses = {step: value for step, value in (entry for entry in seen if len(entry) == 2)}
+    assert list(losses) == list(range(1, 17))
+    assert sum(list(losses.values())[4:8]) / 4 == pytest.approx(run.history.loss_train[1], rel=1e-5)
+    factor = training.make_schedule(SETTINGS)
+    assert run.history.learning_rate.tolist() == [3e-3 * factor(step) for step in (3, 7, 11, 15)]
+    stored = runs.read_run(run.folder)  # a score without a value that does not choose is null
+    assert stored.history.psnr_db_valid.eq(math.inf).all()
     assert stored.info["validation"]["psnr_db_valid"] is None is stored.info["validation"]["niqe_valid"]
 
 
@@ -163,8 +197,7 @@ def test_every_epoch_is_reported_and_a_score_without_a_value_that_does_not_choos
 def test_patience_stops_after_epochs_that_are_no_better(tmp_path, patience, epochs, mode, sign):
     losses = iter([3.0, 2.0, 1.0, 1.0, 1.5, 0.5, 0.6, 0.7])
     settings = SETTINGS | {"num_epochs": 8, "patience": patience}
-    run = training.fit(new_model(), loss, batches, tmp_path, settings, DATA, lambda _: {"x": sign * next(losses)}, "x",
-                       mode)  # fmt: skip
+    _, run = fit(tmp_path, settings=settings, validate=lambda _: {"x": sign * next(losses)}, monitor="x", mode=mode)
     assert len(run.history) == epochs and run.info["best_epoch"] == (3 if epochs < 6 else 6)
 
 
@@ -177,18 +210,21 @@ def test_streams_of_chance_are_independent(tmp_path):
         seeds.extend([generator.initial_seed(), torch.initial_seed()])
         return batches(generator)
 
-    for seed in (0, 1, 1000):
-        fit(tmp_path / str(seed), settings=SETTINGS | {"seed": seed}, batches=recorded)
-    assert len(set(seeds)) == len(seeds) == 3 * 4 * 2
+    for seed, stream in ((0, ""), (1, ""), (1000, ""), (0, "adaptation")):
+        fit(tmp_path / f"{seed}{stream}", settings=SETTINGS | {"seed": seed}, batches=recorded, stream=stream)
+    assert len(set(seeds)) == len(seeds) == 4 * 4 * 2
 
 
 def one_weight(folder, gradient, **settings):
     """A weight that starts at 4 and always has this gradient, after training in two steps of rate 0.1."""
-    model = nn.Conv2d(1, 1, 1, bias=False)
-    nn.init.constant_(model.weight, 4)
+    def network():
+        model = nn.Conv2d(1, 1, 1, bias=False)
+        nn.init.constant_(model.weight, 4)
+        return model
+
     settings = {"num_epochs": 1, "steps_per_epoch": 2, "learning_rate": 0.1, **settings}
-    training.fit(model, lambda model, batch: (gradient * model.weight.sum(), {}), lambda _: [{"x": torch.zeros(1)}] * 2,
-                 folder, settings, DATA, lambda _: {"x": 0.0}, "x", "min")  # fmt: skip
+    model, _ = fit(folder, network, settings, loss=lambda model, batch: (gradient * model.weight.sum(), {}),
+                   batches=lambda _: [{"x": torch.zeros(1)}] * 2, validate=lambda _: {"loss": 0.0})  # fmt: skip
     return model.weight.item()
 
 
@@ -224,10 +260,10 @@ def test_schedules_by_hand():
 
 
 @pytest.mark.parametrize("shape", [(16, 40), (40, 16), (3, 16, 40)])
-def test_orthogonalise_finds_nearly_the_nearest_orthogonal_matrix(shape):
+def test_orthogonalize_finds_nearly_the_nearest_orthogonal_matrix(shape):
     matrix = torch.randn(shape, generator=CHANCE)
     u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
-    found = training.orthogonalise(matrix)
+    found = training.orthogonalize(matrix)
     assert torch.linalg.svdvals(found).sub(1).abs().max() < 0.4
     assert F.cosine_similarity(found.flatten(), (u @ vt).flatten(), dim=0) > 0.95
 
@@ -237,20 +273,23 @@ def test_muon_moves_inner_layers_by_orthogonal_steps_and_the_others_as_adam_does
     model = nn.Sequential(nn.Conv2d(3, 16, 3), *(nn.Conv2d(16, 16, 3) for _ in range(2)), nn.Conv2d(16, 64, 1))
     alone = [copy.deepcopy(layer.weight) for layer in model[1:]]
     settings = {"optimizer": "muon", "learning_rate": 0.1, "adam_factor": 0.01, "weight_decay": 0.1}
-    optimizer = training.make_optimizer(model, settings)
-    singles = [training.Muon([{"params": [weight], "orthogonal": True}], 0.1, weight_decay=0.1) for weight in alone]
+    optimizers = training.make_optimizers(model, settings)
+    assert [type(optimizer).__name__ for optimizer in optimizers] == ["Muon", "AdamW"]
+    assert [p.shape for p in optimizers[0].param_groups[0]["params"]] == [layer.weight.shape for layer in model[1:]]
+    singles = [training.Muon([weight], 0.1, weight_decay=0.1) for weight in alone]
     before = copy.deepcopy(model.state_dict())
     for step in range(2):
-        optimizer.zero_grad()
+        model.zero_grad()
         model(torch.rand(2, 3, 9, 9, generator=CHANCE)).square().mean().backward()
         gradients = {name: value.grad.clone() for name, value in model.named_parameters()}
         for single, weight, layer in zip(singles, alone, model[1:], strict=True):
             weight.grad = layer.weight.grad.clone()
             single.step()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         if step == 0:  # Nesterov's first step goes along the gradient itself; 64 rows of 16 are scaled by 2
             for name, scale in (("1.weight", 1), ("3.weight", 2)):
-                direction = training.orthogonalise(gradients[name].flatten(1)).view_as(before[name])
+                direction = training.orthogonalize(gradients[name].flatten(1)).view_as(before[name])
                 expected = before[name] * (1 - 0.1 * 0.1) - 0.1 * scale * direction
                 torch.testing.assert_close(model.state_dict()[name], expected, rtol=1e-3, atol=1e-4)
             expected = before["0.weight"] * (1 - 0.001 * 0.1) - 0.001 * gradients["0.weight"].sign()
@@ -259,26 +298,60 @@ def test_muon_moves_inner_layers_by_orthogonal_steps_and_the_others_as_adam_does
         torch.testing.assert_close(layer.weight, weight, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
+def test_every_optimizer_and_schedule_runs_with_every_tasks_settings(optimizer):
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3))
+    for task, profile, schedule in itertools.product(TABLES, ("quick", "study", "reference"),
+                                                     ("constant", "step", "one_cycle")):  # fmt: skip
+        settings = choose(task, profile, {"optimizer": optimizer, "schedule": schedule})
+        factor = training.make_schedule(settings)
+        total = settings.num_epochs * settings.steps_per_epoch
+        assert all(0 <= factor(step) <= 1 for step in (0, total // 2, total - 1, total))
+        model.zero_grad()
+        model(IMAGES[:1]).mean().backward()
+        for each in training.make_optimizers(model, settings):
+            each.step()
+    assert all(weight.isfinite().all() for weight in model.parameters())
+
+
 def test_rate_factors_slow_the_named_part_only_and_frozen_parts_have_no_rate():
     pair = NetSet.MultiTaskNet(NetSet.SRNet(num_channels=64, num_blocks=0), new_model())
     size = [NetSet.count_parameters(part) for part in (pair.sr, pair.classifier)]
     for trained, wanted in ((True, {0.05: size[0], 0.1: size[1]}), (False, {0.1: size[1]})):
         pair.sr.requires_grad_(trained)
         settings = {"learning_rate": 0.1, "optimizer": "sgd", "rate_factors": {"sr": 0.5}}
-        groups = training.make_optimizer(pair, settings).param_groups
+        groups = training.make_optimizers(pair, settings)[0].param_groups
         assert {group["lr"]: sum(p.numel() for p in group["params"]) for group in groups} == wanted
+
+
+def test_parts_that_do_not_learn_stay_as_they_are_batch_norm_too(tmp_path):
+    def network():
+        pair = NetSet.MultiTaskNet(NetSet.SRResNet(2, num_channels=8, num_blocks=1), new_model())
+        pair.sr.requires_grad_(False)
+        return pair
+
+    def pair_loss(model, batch):
+        return F.cross_entropy(model(F.avg_pool2d(batch["img"], 2))[1], batch["label"]), {}
+
+    model, _ = fit(tmp_path, network, loss=pair_loss, validate=lambda model: {"loss": 0.0})
+    torch.manual_seed(0)
+    start = network()
+    assert same(model.sr, start.sr) and not same(model.classifier, start.classifier)
 
 
 def test_save_fp16_stores_float16_and_refuses_what_it_cannot_hold(tmp_path):
     settings = SETTINGS | {"save_fp16": True}
-    model, _ = fit(tmp_path / "half", settings=settings)
-    stored = torch.load(tmp_path / "half" / "model.pth", weights_only=True)
+    model, run = fit(tmp_path / "half", settings=settings)
+    stored = torch.load(run.folder / "model.pth", weights_only=True)
     assert {value.dtype for value in stored.values()} == {torch.float16}
     assert all(torch.equal(value, stored[name].float()) for name, value in model.state_dict().items())
-    exact, large = fit(tmp_path / "exact")[0].state_dict(), new_model()
+    exact = fit(tmp_path / "exact")[0].state_dict()
     assert all(torch.equal(value.half(), stored[name]) for name, value in exact.items())
-    nn.init.constant_(large.encoder.conv.bias, 1e5)
-    refuses(OverflowError, r"encoder\.conv\.bias.*save_fp16", fit, tmp_path / "large", large, settings)
+
+    def start(model):
+        nn.init.constant_(model.encoder.conv.bias, 1e5)
+
+    refuses(OverflowError, r"encoder\.conv\.bias.*save_fp16", fit, tmp_path / "large", settings=settings, start=start)
 
 
 def test_mixed_precision_is_used_where_the_device_computes_it(tmp_path, monkeypatch):
@@ -307,22 +380,6 @@ def test_predict_in_parts_equals_whole_takes_uint8_and_leaves_the_mode(mode):
     assert restored.shape == (5, 3, 32, 32) and logits.shape == (5, 2)
 
 
-def test_perceptual_features_are_vggs_or_the_classifiers_and_say_so(tmp_path, monkeypatch):
-    folder, settings = tmp_path / "results" / "task2", {"num_channels": 8, "dropout": [0.0, 0.0]}
-    write_run(folder, settings, {"name": "ten classes"}, NetSet.ClassifyNet.from_settings(settings))
-    place = {"data_root": tmp_path, "results_root": tmp_path / "results"}
-    monkeypatch.setattr(training.datasets, "find_vgg", lambda network, root: None)
-    features, words = training.perceptual_features("vgg19", [5, 4], [2, 1], "study", **place)
-    assert features(torch.rand(1, 3, 32, 32)).shape == (1, 8, 16, 16)
-    assert words == f"ClassifyNet, ten classes, phi(2, 1), weights {runs.file_fingerprint(folder / 'model.pth')}"
-    (blocks := tmp_path / "vgg19_blocks1to3.pth").touch()
-    monkeypatch.setattr(training.datasets, "find_vgg", lambda network, root: blocks)
-    monkeypatch.setattr(NetSet.PerceptualFeatures, "of_vgg_blocks", lambda weights, i, j: (weights, i, j))
-    features, words = training.perceptual_features("vgg19", [3, 4], [2, 1], "study", **place)
-    assert features == (blocks, 3, 4) and words.startswith("VGG19, ImageNet, phi(3, 4)")
-    assert training.perceptual_features("vgg19", [3, 4], [2, 1], "quick", **place)[1].startswith("ClassifyNet")
-
-
 PHOTOGRAPHS = F.interpolate(torch.rand(16, 3, 6, 6, generator=CHANCE), size=(32, 32), mode="bicubic").clamp(0, 1)
 GAN = {"num_epochs": 3, "steps_per_epoch": 4, "learning_rate": 1e-3, "adversarial_weight": 1e-3, "ema_decay": 0.9}
 
@@ -341,23 +398,33 @@ def gan_validate(model):
     return {"mse": F.mse_loss(training.predict(model, F.avg_pool2d(PHOTOGRAPHS, 2)), PHOTOGRAPHS)}
 
 
+new_generator, new_judge = partial(NetSet.SRResNet, 2, 8, num_blocks=1), partial(NetSet.Discriminator, 4, 8)
+
+
+def fit_gan(folder, settings=GAN, generator=new_generator, judge=new_judge, content=pixel_loss, validate=gan_validate,
+            **options):  # fmt: skip
+    """Generator, discriminator and run."""
+    made = []
+    run = training.fit_gan(task_in(folder, settings), generator, lambda: made.append(judge()) or made[-1], content,
+                           gan_batches, validate, DATA, monitor="mse", mode="min", **options)  # fmt: skip
+    return run.network, made[-1], run
+
+
+def sr_loss(model, batch):
+    return pixel_loss(model(batch["lr_img"]), batch["hr_img"])
+
+
 def new_pair():
     torch.manual_seed(0)
-    return NetSet.SRResNet(2, num_channels=8, num_blocks=1), NetSet.Discriminator(4, 8)
-
-
-def fit_gan(folder, settings=GAN, batches=gan_batches, content=pixel_loss, pair=None, validate=gan_validate):
-    generator, discriminator = pair or new_pair()
-    run = training.fit_gan(generator, discriminator, content, batches, folder, settings, DATA, validate, "mse")
-    return generator, discriminator, run
+    return new_generator(), new_judge()
 
 
 def test_without_adversarial_weight_a_gan_trains_the_generator_as_fit_does(tmp_path):
     """The discriminator's step leaves the generator's gradients alone, and learns to tell real from fake."""
-    settings, (alone, _) = GAN | {"adversarial_weight": 0.0, "num_epochs": 6}, new_pair()
+    settings = GAN | {"adversarial_weight": 0.0, "num_epochs": 6}
     generator, _, run = fit_gan(tmp_path / "gan", settings)
-    training.fit(alone, lambda model, batch: pixel_loss(model(batch["lr_img"]), batch["hr_img"]), gan_batches,
-                 tmp_path / "alone", settings, DATA, gan_validate, "mse", "min")  # fmt: skip
+    alone, _ = fit(tmp_path / "alone", new_generator, settings, loss=sr_loss, batches=gan_batches,
+                   validate=gan_validate, monitor="mse")  # fmt: skip
     assert same(generator, alone)
     first, last = run.history.iloc[0], run.history.iloc[-1]
     assert last.discriminator_train < first.discriminator_train and last.real_train > last.fake_train
@@ -366,13 +433,13 @@ def test_without_adversarial_weight_a_gan_trains_the_generator_as_fit_does(tmp_p
 
 
 def test_the_generator_learns_to_be_taken_for_real(tmp_path):
-    generator, discriminator = new_pair()
-    lr_img, frozen = F.avg_pool2d(PHOTOGRAPHS, 2), copy.deepcopy(discriminator)
-    before = discriminator(generator(lr_img)).mean().item()
+    lr_img, (generator, frozen) = F.avg_pool2d(PHOTOGRAPHS, 2), new_pair()
     settings = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 1e-2, "adversarial_weight": 1.0,
                 "num_epochs": 1, "steps_per_epoch": 4}  # fmt: skip
-    fit_gan(tmp_path, settings, content=lambda sr_img, hr_img: (0 * sr_img.mean(), {}), pair=(generator, discriminator))
-    assert frozen(generator.train()(lr_img)).mean().item() > before
+    trained, *_ = fit_gan(tmp_path, settings, lambda: copy.deepcopy(generator), lambda: copy.deepcopy(frozen),
+                          content=lambda sr_img, hr_img: (0 * sr_img.mean(), {}))  # fmt: skip
+    before, after = (frozen(net.train()(lr_img)).mean().item() for net in (generator, trained))
+    assert after > before
 
 
 def test_in_discriminator_epochs_the_discriminator_alone_learns(tmp_path):
@@ -387,30 +454,25 @@ def test_in_discriminator_epochs_the_discriminator_alone_learns(tmp_path):
     assert all(moved[2]) and not all(moved[1])
 
 
-def test_resuming_a_gan_gives_the_bits_of_an_uninterrupted_run(tmp_path):
+@pytest.mark.parametrize("step", [2, 9])
+def test_an_interrupted_gan_ends_with_the_bits_of_an_uninterrupted_run(tmp_path, step):
     whole, _, whole_run = fit_gan(tmp_path / "whole")
-    pair = new_pair()
-    refuses(KeyboardInterrupt, None, fit_gan, tmp_path / "run", batches=interrupted(gan_batches, 3, 1), pair=pair)
-    resumed, _, run = fit_gan(tmp_path / "run", pair=pair)  # the same networks, as in a notebook
-    assert same(whole, resumed)
-    assert run.history.drop(columns="time_seconds").equals(whole_run.history.drop(columns="time_seconds"))
+    interrupted(fit_gan, tmp_path / "run", step=step)
+    resumed, _, run = fit_gan(tmp_path / "run")
+    assert same(whole, resumed) and timeless(run).equals(timeless(whole_run))
 
 
 def train_in_every_process(folder):
-    """Three runs whose traces the test below reads: in each of two processes, and in one alone."""
+    """Runs whose traces the test below reads: in each of two processes, and in one alone."""
     rank, seen = runs.process_rank(), {"labels": [], "chance": []}
-    torch.manual_seed(0)
-    joint = NetSet.MultiTaskNet(NetSet.SRNet(num_channels=64, num_blocks=0, init="kaiming"), new_model(dropout=0.0))
     batch = {"lr_img": F.avg_pool2d(IMAGES[:5], 2), "hr_img": IMAGES[:5], "label": LABELS[:5]}  # shared as 3 and 2
+
+    def new_joint():
+        return NetSet.MultiTaskNet(NetSet.SRNet(num_channels=64, num_blocks=0, init="kaiming"), new_model(dropout=0.0))
 
     def joint_loss(model, batch):
         sr_img, logits = model(batch["lr_img"])
         return F.l1_loss(sr_img, batch["hr_img"]) + F.cross_entropy(logits, batch["label"]), {}
-
-    step = {"num_epochs": 1, "steps_per_epoch": 1, "learning_rate": 1.0, "optimizer": "sgd"}  # moves by the gradient
-    for num_epochs in (1, 2):  # the second call goes on
-        training.fit(joint, joint_loss, lambda _: [batch], folder / "joint", step | {"num_epochs": num_epochs}, DATA,
-                     lambda _: {"x": 0.0}, "x", "min")
 
     def ranked_loss(model, batch):
         seen["chance"].append(torch.rand(()).item())
@@ -425,46 +487,62 @@ def train_in_every_process(folder):
         assert rank == 0, "the first process alone validates"
         return {"loss": 1.0}
 
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.BatchNorm2d(3), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 2))
+    step = {"num_epochs": 1, "steps_per_epoch": 1, "learning_rate": 1.0, "optimizer": "sgd"}  # moves by the gradient
+    joint, _ = fit(folder / "joint", new_joint, step, loss=joint_loss, batches=lambda _: [batch],
+                   validate=lambda _: {"loss": 0.0})  # fmt: skip
     settings = {"num_epochs": 5, "steps_per_epoch": 4, "learning_rate": 1e-2, "optimizer": "sgd", "patience": 1}
-    _, run = fit(folder / "patience", model, settings, loss=ranked_loss, batches=recorded, validate=validate_once)
-    generator, _, gan = fit_gan(folder / "gan", GAN | {"num_epochs": 1})
-    torch.save(seen | {
-        "joint": joint.state_dict(), "history": run.history.to_dict("list"), "gan": generator.state_dict(),
-        "mean": model[0].running_mean, "linear": model[3].weight.data, "gan loss": gan.history.loss_train.tolist(),
+    normed, run = fit(folder / "patience", lambda: nn.Sequential(
+        nn.BatchNorm2d(3), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 2)), settings, loss=ranked_loss,
+        batches=recorded, validate=validate_once)
+    settings = GAN | {"num_epochs": 2, "optimizer": "sgd", "momentum": 0.0, "learning_rate": 1e-2}
+    pixels, _ = fit(folder / "srresnet", new_generator, settings, loss=sr_loss, batches=gan_batches,
+                    validate=gan_validate, monitor="mse")  # fmt: skip
+    generator, _, gan = fit_gan(folder / "gan", settings | {"num_epochs": 1}, lambda: copy.deepcopy(pixels))
+    networks = {"joint": joint, "normed": normed, "srresnet": pixels, "gan": generator}
+    torch.save(seen | {name: network.state_dict() for name, network in networks.items()} | {
+        "history": run.history.to_dict("list"), "gan loss": gan.history.loss_train.tolist(), "folder": str(gan.folder),
     }, folder / f"rank{rank}.pth")  # fmt: skip
 
 
 def test_two_processes_train_as_one(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(f"""import sys; sys.path.insert(0, {str(ROOT)!r})
-import pathlib; from tools import runs
+import datetime, pathlib, threading; import torch.distributed as dist
+from filelock import FileLock
 from tests import test_training
+from tools import files, runs
+# the first process waits a while for the folder; the second must not sit in one operation meanwhile
+files.POLL, folder = 0.5, pathlib.Path({str(tmp_path / 'two')!r})
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=3))
+(folder / "joint" / "task2").mkdir(parents=True, exist_ok=True)
+lock = FileLock(folder / "joint" / "task2" / "run.lock", thread_local=False)
+if dist.get_rank() == 0:
+    lock.acquire()
+    threading.Timer(4, lock.release).start()
 print("started", runs.start_device(0))
-test_training.train_in_every_process(pathlib.Path({str(tmp_path / 'two')!r}))""")
-    assert run_twice(script, cwd=ROOT).count("started") == 1
+test_training.train_in_every_process(folder)""")
+    said = run_twice(script, cwd=ROOT)
+    assert said.count("started") == said.count("Another process is training") == 1
     train_in_every_process(tmp_path / "one")
     one, first, second = (torch.load(tmp_path / p, weights_only=True) for p in
                           ("one/rank0.pth", "two/rank0.pth", "two/rank1.pth"))  # fmt: skip
-    torch.testing.assert_close(first["joint"], one["joint"], rtol=0, atol=1e-6)
-    torch.testing.assert_close(first["mean"], one["mean"])
     assert first["history"]["rank_train"] == [0.5] * 2 == second["history"]["rank_train"]  # mean; all stop together
     assert one["labels"] == first["labels"] == second["labels"] != []
     assert not set(first["chance"]) & set(second["chance"]) and first["gan loss"] == second["gan loss"]
-    for name in ("mean", "linear", "gan"):
+    for name in ("joint", "normed", "srresnet", "gan"):  # running statistics among them
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
+        torch.testing.assert_close(first[name], one[name], rtol=0, atol=2e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: compares its answers with the CPU's")
 def test_a_gpu_gives_the_answers_of_the_cpu_and_its_weights_load_there(tmp_path):
     model = NetSet.MultiTaskNet(NetSet.SRNet(), NetSet.ClassifyNet()).eval()
-    runs.load_weights(model, ROOT / "results" / "multi" / "seed0" / "joint" / "model.pth")
+    files.load_weights(model, ROOT / "results" / "multi" / "seed0" / "joint" / "model.pth")
     lr_img = F.avg_pool2d(IMAGES, 2)
     (img, logits), on_gpu = training.predict(model, lr_img), training.predict(model.cuda(), lr_img)
     torch.testing.assert_close(on_gpu[0], img, rtol=0, atol=1e-4)
     first, second = logits.softmax(1).topk(2).values.T
     clear = first - second > 1e-3
     assert torch.equal(on_gpu[1].argmax(1)[clear], logits.argmax(1)[clear])
-    runs.save_tensors(tmp_path / "model.pth", model.state_dict())
+    files.save_tensors(tmp_path / "model.pth", model.state_dict())
     assert {value.device.type for value in torch.load(tmp_path / "model.pth").values()} == {"cpu"}

@@ -94,15 +94,17 @@ def read_tensors(path: str | Path) -> dict:
         raise ValueError(f"{path} cannot be read as weights ({reason}). It is damaged, or holds no weights.") from error
 
 
-WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "weights")
+POLL = 5.0  # seconds that one try for a lock takes
+WRAPPERS = ("best_weights", "params_ema", "params", "state_dict", "model_state_dict", "model", "weights")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")  # DDP, torch.compile, Lightning's usual names
 
 
 def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     """Fill `model` from a state dict file, and set it to evaluation mode.
 
-    float16 weights are widened. What other tools wrap around a state dict ({"state_dict": ...}) and put before its
-    names (`module.`, `_orig_mod.`, ...) is taken off. Another network's file raises ValueError.
+    float16 weights are widened; of a checkpoint.pth the best epoch's are taken. What other tools wrap around a state
+    dict ({"state_dict": ...}) and put before its names (`module.`, `_orig_mod.`, ...) is taken off. Another network's
+    file raises ValueError.
     """
     state = read_tensors(path)
     if not isinstance(state, Mapping):
@@ -189,13 +191,17 @@ def locked(folder: Path, wait: Callable[[bool], bool] = lambda held: held) -> It
         held = lock is None
         try:
             if lock:
-                lock.acquire(timeout=5 if told else 0)
+                lock.acquire(timeout=POLL if told else 0)
                 held = True
         except Timeout:
-            print("" if told else f"Another process is training in {folder}; waiting for it.\n", end="", flush=True)
+            where = f" If none is, delete {lock.lock_file}." if isinstance(lock, SoftFileLock) else ""
+            line = f"Another process is training in {folder}; waiting for it.{where}\n"
+            print("" if told else line, end="", flush=True)
             told = True
-        except OSError:  # ENOLCK, EOPNOTSUPP, ENOSYS: the drive knows no locks
-            lock = SoftFileLock(path)
+        except (OSError, NotImplementedError):  # ENOLCK, EOPNOTSUPP, ENOSYS: the drive knows no locks
+            if isinstance(lock, SoftFileLock):
+                raise
+            lock = SoftFileLock(path.with_name("run.soft.lock"))  # FileLock leaves its file, which would look held
             continue
         if wait(held):
             break

@@ -295,12 +295,12 @@ def load_network(name: str, results_root: str | Path = ROOT / "results") -> nn.M
 # --- comparing runs ---------------------------------------------------------------------------------------------
 
 
-def changed_from_profile(task: Task, identity: Mapping) -> list[str]:
-    """How a run differs from its profile's settings and from the study's code, in words."""
+def changed_from_profile(task: Task, identity: Mapping, part: str = "") -> list[str]:
+    """How a run differs from its profile's settings and from the code of the study's run of that name, in words."""
     table = settings_tables.choose(task.name, task.profile)
     words = [f"{name} {table[name]} → {value}" for name, value in plain(identity["settings"]).items()
              if name in table and value != plain(table[name])]  # fmt: skip
-    study = (read_info(task.study) or {}).get("identity") or {}
+    study = (read_info(task.study / part) or {}).get("identity") or {}
     roles = {role: title for role, title in study.get("roles", {}).items() if role in FUNCTIONS}
     code = {name: value for name, value in study.get("code", {}).items() if name in identity["code"]}
     now = {"roles": {role: identity["roles"].get(role) for role in roles},

@@ -228,22 +228,24 @@ def choose(task: str, profile: str, changes: Mapping | None = None) -> Settings:
         known = f"tasks are {', '.join(TABLES)}, profiles {', '.join(PROFILES)}"
         raise ValueError(f"there is no task {task!r} with a profile {profile!r}: {known}.")
     table = TABLES[task]
-    if unknown := sorted(set(changes or {}) - set(table)):
+    changes = {name: value.item() if hasattr(value, "item") else value for name, value in (changes or {}).items()}
+    if unknown := sorted(set(changes) - set(table)):
         raise ValueError(f"no setting is called {', '.join(unknown)}; there are {', '.join(table)}.")
     column = PROFILES.index(profile)
     values = {name: row[column] for name, row in table.items()}
-    for name, value in (changes or {}).items():
-        _check(name, value, [entry for entry in table[name][:3] if entry is not None])
-    return Settings(values | dict(changes or {}))
+    for name, value in changes.items():
+        rows = [other[name][:3] for other in TABLES.values() if name in other]  # where all of ours are None
+        if value is not None or None not in table[name][:3]:
+            _check(name, value, {type(entry) for row in rows for entry in row} - {type(None)})
+    return Settings(values | changes)
 
 
 POSITIVE = ("num_", "steps_", "batch_", "crop_", "valid_size", "scale_")
 
 
-def _check(name: str, value, known: list) -> None:
+def _check(name: str, value, kinds: set[type]) -> None:
     """Raise where a changed value is of another kind than the table's: text for a number, 1.5 epochs, a batch of 0."""
-    kinds = {type(entry) for entry in known}
-    if not kinds or (value is None and len(known) < 3):
+    if not kinds:
         return
     wanted = "a number" if float in kinds else next(iter(kinds)).__name__
     fits = type(value) in kinds or (float in kinds and type(value) is int)
