@@ -195,15 +195,21 @@ def ssim_loss(sr_img: Tensor, hr_img: Tensor) -> Tensor:
 
 class NIQE:
     """How far an image's local statistics are from those of photographs, lower is better: no reference is needed.
-    Source: Mittal et al. 2013, "Making a completely blind image quality analyzer".
+    Source: Mittal et al. 2013, "Making a completely blind image quality analyzer", and the authors' code.
 
-    photographs: RGB images (3, H, W), float in [0, 1]; those with a side under 96 are passed over. Scores compare only
-    under one set of photographs; the paper's 125 are others. Differs from the authors' code also in the luma (BT.601 in
-    limited range), in halving with torch's antialiased bicubic, and in leaving out flat blocks. An image of few blocks
-    (256x256 has four) gives a rough score.
+    photographs: RGB images (3, H, W), float in [0, 1]; those with a side under 96 are passed over. Without them the
+    statistics are the authors', of their 125 photographs, as the literature uses: scores compare only under one set.
+    Differs from the authors' code in the luma, which is Y of BT.601, 16 to 235, rounded, as papers on super-resolution
+    feed it. An image of few blocks (256x256 has four) gives a rough score.
     """
 
-    def __init__(self, photographs: Iterable[Tensor]):
+    def __init__(self, photographs: Iterable[Tensor] | None = None):
+        if photographs is None:
+            self.mean, lower = torch.from_numpy(np.loadtxt(NIQE_PARAMETERS)).flatten().tensor_split([36])
+            self.covariance = lower.new_zeros(36, 36)
+            self.covariance[tuple(torch.tril_indices(36, 36))] = lower
+            self.covariance += self.covariance.tril(-1).T
+            return
         blocks = [_block_features(img) for img in photographs if min(img.shape[1:]) >= NIQE_BLOCK]
         sharp = [features[sharpness > 0.75 * sharpness.max()] for features, sharpness in blocks]
         self.mean, self.covariance = _statistics(torch.cat([torch.empty(0, 36), *sharp]))
@@ -228,10 +234,10 @@ class NIQE:
 
 
 def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and covariance over the blocks that are not flat, which have no shape to fit; a mean of nan if all are."""
-    features = features[features.isfinite().all(1)].double()
-    covariance = features.T.cov() if len(features) > 1 else features.new_zeros(36, 36)
-    return features.mean(0), covariance
+    """Mean of each feature, and covariance, over the blocks that have it: a flat block has but its shape, nan else."""
+    features = features.double()
+    whole = features[features.isfinite().all(1)]
+    return features.nanmean(0), whole.T.cov() if len(whole) > 1 else features.new_zeros(36, 36)
 
 
 @torch.no_grad()
@@ -240,7 +246,7 @@ def _block_features(img: Tensor) -> tuple[Tensor, Tensor]:
     fits = img.ndim == 3 and img.shape[0] == 3 and img.is_floating_point() and min(img.shape[1:]) >= NIQE_BLOCK
     _require(fits, f"a float image (3, H, W) with sides >= {NIQE_BLOCK} was expected, found {tuple(img.shape)}.")
     height, width = (side // NIQE_BLOCK * NIQE_BLOCK for side in img.shape[1:])
-    luma = _luma(img[None, :, :height, :width].double()) * 255 + 16
+    luma = (_luma(img[None, :, :height, :width].double()) * 255 + 16).round()
     gauss = torch.signal.windows.gaussian(7, std=7 / 6, dtype=luma.dtype, device=luma.device)
     window = torch.outer(gauss, gauss)[None, None] / gauss.sum() ** 2
     features, sharpness = [], None
@@ -248,13 +254,15 @@ def _block_features(img: Tensor) -> tuple[Tensor, Tensor]:
         padded = F.pad(luma, (3, 3, 3, 3), mode="replicate")
         mean = F.conv2d(padded, window)
         contrast = (F.conv2d(padded**2, window) - mean**2).abs().sqrt()
-        blocks = _blocks((luma - mean) / (contrast + 1), side)
+        normalized = (luma - mean) / (contrast + 1)
+        normalized[normalized.abs() < 1e-9] = 0  # a flat area: the sign of a rounding error would count
+        blocks = _blocks(normalized, side)
         sharpness = _blocks(contrast, side).mean((1, 2)) if sharpness is None else sharpness
         shape, _, left, right = _fit_asymmetric(blocks.flatten(1))
         features += [shape, (left + right) / 2]
         for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):  # how a pixel goes with its neighbour
             features += _fit_asymmetric((blocks * blocks.roll(shift, (1, 2))).flatten(1))
-        luma = F.interpolate(luma, scale_factor=0.5, mode="bicubic", antialias=True)
+        luma = imresize(luma, 0.5)
     return torch.stack(features, 1), sharpness
 
 
@@ -266,14 +274,13 @@ def _blocks(plane: Tensor, side: int) -> Tensor:
 def _fit_asymmetric(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Asymmetric generalised Gaussians fitted to the rows of (B, K) (Lasmar et al. 2009): shape, mean, left and right
     scale, (B,) each. Shape 2 is a Gaussian, 1 a Laplacian."""
-    shapes = torch.arange(0.2, 10, 0.001, dtype=values.dtype, device=values.device)
+    shapes = torch.arange(0.2, 10.0005, 0.001, dtype=values.dtype, device=values.device)
     ratios = (2 * torch.lgamma(2 / shapes) - torch.lgamma(1 / shapes) - torch.lgamma(3 / shapes)).exp()
     left, right = ((values.square() * side).sum(1).div(side.sum(1)).sqrt() for side in (values < 0, values > 0))
     skew = left / right
     ratio = values.abs().mean(1).square() / values.square().mean(1)
     ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
-    shape = shapes[torch.searchsorted(ratios, ratio).clamp(max=len(shapes) - 1)]
-    shape = torch.where(ratio.isfinite(), shape, torch.nan)
+    shape = shapes[(ratios - ratio[:, None]).abs().argmin(1)]  # the first, 0.2, where all are nan, as in MATLAB
     scale = ((torch.lgamma(1 / shape) - torch.lgamma(3 / shape)) / 2).exp()
     mean = (right - left) * scale * (torch.lgamma(2 / shape) - torch.lgamma(1 / shape)).exp()
     return shape, mean, left * scale, right * scale
@@ -340,9 +347,16 @@ def evaluate(sr_img: Tensor, hr_img: Tensor, protocol: str = "literature", scale
     """PSNR and SSIM of (N, 3, H, W) images under a protocol of `PROTOCOLS`: {"psnr_db": (N,), "ssim": (N,)}.
 
     sr_img may leave [0, 1]: it is `quantize`d first. scale_factor is the border where the protocol shaves one.
+    hr_img may be (N, 1, H, W), of files stored grey, as one of Set14 is: on luma the literature takes them as they are,
+    not squeezed into 16 to 235, so sr_img's full-range luma, 0.299 R + 0.587 G + 0.114 B, stands against them.
     """
-    rules = _rules(protocol)
-    given = (quantize(sr_img), hr_img, rules.channel, border_of(protocol, scale_factor))
+    rules, sr_img = _rules(protocol), quantize(sr_img)
+    channel = rules.channel
+    if sr_img.shape[1:2] == (3,) and hr_img.ndim == 4 and hr_img.shape[1] == 1:
+        if channel == "y":
+            sr_img, channel = _luma(sr_img) * (255 / 219), "rgb"
+        hr_img = hr_img.expand(-1, sr_img.shape[1], -1, -1)
+    given = sr_img, hr_img, channel, border_of(protocol, scale_factor)
     return {"psnr_db": psnr(*given), "ssim": ssim(*given, window=rules.window)}
 
 
@@ -381,22 +395,24 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> T
 
 
 def _differences(a: Tensor, b: Tensor, fit: bool, wanted: str) -> Tensor:
-    """a less b on each image, the mean over S pairs of networks where there are several: (N,) float64."""
-    fit = fit and a.shape == b.shape and a.ndim in (1, 2) and a.numel()
+    """a less b by each of S pairs of networks on each image, the mean over axes between the two: (S, N) float64."""
+    fit = fit and a.shape == b.shape and 1 <= a.ndim <= 3 and a.numel()
     found = f"{tuple(a.shape)} of {a.dtype} and {tuple(b.shape)} of {b.dtype}"
-    _require(fit, f"(N,) or (S, N) {wanted}, were expected, both alike, found {found}.")
-    return torch.atleast_2d(a.double() - b.double()).mean(0)
+    _require(fit, f"(N,), (S, N) or (S, D, N) {wanted}, were expected, both alike, found {found}.")
+    each = torch.atleast_2d(a.double() - b.double())
+    return each.reshape(len(each), -1, each.shape[-1]).mean(1)
 
 
 def paired_bootstrap(correct_a: Tensor, correct_b: Tensor) -> tuple[float, float, float]:
     """Accuracy of a less that of b on the same images, with its 95 % interval: (difference, low, high).
 
     correct_a, correct_b: (N,) bool, whether each image was classified correctly; or (S, N), by S pairs of networks,
-    whose mean difference on each image then counts. Percentile bootstrap over the images (Efron 1979), 10,000
-    resamples. How often each possible difference occurs is all that resampling changes, so these counts are drawn.
+    whose mean difference on each image then counts: the interval covers the choice of images, not that of networks
+    (`paired_interval` covers both). Percentile bootstrap over the images (Efron 1979), 10,000 resamples. How often each
+    possible difference occurs is all that resampling changes, so these counts are drawn.
     """
     are_bool = correct_a.dtype == correct_b.dtype == torch.bool
-    gained = _differences(correct_a, correct_b, are_bool, "torch.bool, one entry per image")
+    gained = _differences(correct_a, correct_b, are_bool, "torch.bool, one entry per image").mean(0)
     values, counts = gained.unique(return_counts=True)
     total = len(gained)
     drawn = np.random.default_rng(0).multinomial(total, (counts / total).tolist(), size=10_000)
@@ -407,20 +423,35 @@ def paired_bootstrap(correct_a: Tensor, correct_b: Tensor) -> tuple[float, float
 def paired_interval(values_a: Tensor, values_b: Tensor) -> tuple[float, float, float]:
     """Mean of a less that of b on the same images, with its 95 % interval: (difference, low, high).
 
-    values_a, values_b: (N,) or (S, N) numbers such as PSNRs, as in `paired_bootstrap`. Taken as normal: N is large.
+    values_a, values_b: numbers, or bool as right or wrong. (N,) on N images: the interval covers the choice of images,
+    taken as normal, for N is large. (S, N) by S pairs of networks, each from a random seed of its own, on the same
+    images: it covers images and seeds, which cross (Owen 2007, "The pigeonhole bootstrap"). (S, D, N) with D
+    degradations: as for (S, N) with an image's mean over them; they count as fixed, so other degradations are not
+    covered.
+    The margin is the root of the sum of two squares (Zou and Donner 2008): that over images of the mean over seeds, and
+    that over seeds of the mean over images, with Student's t of S - 1 degrees of freedom (4.30 for three seeds). What
+    depends on image and seed together is in both, so the interval covers a little more than 95 %, never less.
     """
+    from scipy.special import stdtrit
+
     gained = _differences(values_a, values_b, values_a.shape[-1] > 1, "numbers, of two or more images")
-    mean, margin = gained.mean().item(), 1.959964 * gained.std().item() / len(gained) ** 0.5
-    return mean, mean - margin, mean + margin
+    num_seeds, num_images = gained.shape
+    mean, variance = gained.mean().item(), 1.959964**2 * gained.mean(0).var().item() / num_images
+    if num_seeds > 1:
+        variance += stdtrit(num_seeds - 1, 0.975).item() ** 2 * gained.mean(1).var().item() / num_seeds
+    return mean, mean - variance**0.5, mean + variance**0.5
 
 
-def compare(correct_a: Tensor, correct_b: Tensor) -> dict[str, float | list[float]]:
+def compare(correct_a: Tensor, correct_b: Tensor) -> dict[str, float | str | list[float]]:
     """Accuracy of a less that of b in percentage points: "points", the 95 % interval "low" and "high" by
-    `paired_bootstrap`, and "by_seed", each pair of networks on its own. correct_a, correct_b: (N,) or (S, N) bool.
+    `paired_interval`, "by_seed", each pair of networks on its own, and what the interval "covers": "images and seeds",
+    or "images" where there is but one pair. correct_a, correct_b: (N,), (S, N) or (S, D, N) bool.
     """
-    points, low, high = (100 * value for value in paired_bootstrap(correct_a, correct_b))
-    by_seed = 100 * torch.atleast_2d(correct_a.double() - correct_b.double()).mean(1)
-    return {"points": points, "low": low, "high": high, "by_seed": by_seed.tolist()}
+    are_bool = correct_a.dtype == correct_b.dtype == torch.bool
+    by_seed = _differences(correct_a, correct_b, are_bool, "torch.bool, one entry per image").mean(1)
+    points, low, high = (100 * value for value in paired_interval(correct_a, correct_b))
+    covers = "images and seeds" if len(by_seed) > 1 else "images"
+    return {"points": points, "low": low, "high": high, "by_seed": (100 * by_seed).tolist(), "covers": covers}
 
 
 def signed(value: float) -> str:
