@@ -242,12 +242,15 @@ def test_large_and_damaged_metadata_do_not_stop_pixels(tmp_path, megabytes):
     assert torch.equal(datasets.read_image(path), img.flip(1, 2))
 
 
-def test_colours_are_converted_to_srgb(tmp_path):
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # A space whose red and green have changed places: the two tags' names, and the name that readers know sRGB by.
-    swapped = srgb.replace(b"rXYZ", b"?XYZ").replace(b"gXYZ", b"rXYZ").replace(b"?XYZ", b"gXYZ")
-    swapped = swapped.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
-    cases = [("RGB", srgb, (255, 40, 10)), ("RGB", swapped, (40, 255, 10)), ("RGBA", swapped, (40, 255, 10))]
+SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+# A space whose red and green have changed places: the two tags' names, and the name that readers know sRGB by.
+SWAPPED_PROFILE = SRGB_PROFILE.replace(b"rXYZ", b"?XYZ").replace(b"gXYZ", b"rXYZ").replace(b"?XYZ", b"gXYZ")
+SWAPPED_PROFILE = SWAPPED_PROFILE.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+
+
+def test_colors_are_converted_to_srgb(tmp_path):
+    swapped = SWAPPED_PROFILE
+    cases = [("RGB", SRGB_PROFILE, (255, 40, 10)), ("RGB", swapped, (40, 255, 10)), ("RGBA", swapped, (40, 255, 10))]
     Image.new("RGB", (2, 2), (255, 40, 10)).save(tmp_path / "kept.png", icc_profile=swapped)
     kept = images.read_file(tmp_path / "kept.png", keep_profile=True)
     assert kept.profile == swapped and kept.pixels[:, 0, 0].tolist() == [255, 40, 10]
