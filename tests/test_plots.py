@@ -192,7 +192,9 @@ def test_more_than_four_runs_have_small_axes_with_the_others_in_grey():
         assert own == plots.color_of([*runs][n]) and ax.get_title(loc="left").lower() == [*runs][n]
         assert sum(line.get_color() == plots.LIGHT for line in ax.lines) == 9
     assert texts(fig).count("Bicubic\n26.05") == 2  # at the end of each row
-    assert len(rendered(plots.curves(runs, ["loss"], small=False)).axes) == 1
+    far = {"accuracy": {"chance": 0.1}}
+    fig = rendered(plots.curves(runs, ["loss", "accuracy"], far, small=False, limits={"accuracy": (50, 90)}))
+    assert len(fig.axes) == 2 and fig.axes[1].get_ylim() == (50, 90) != fig.axes[0].get_ylim()
 
 
 def pictures(fig: Figure) -> list[np.ndarray]:
@@ -300,12 +302,12 @@ def test_differences_are_drawn_with_intervals_seeds_and_zero():
 
 
 def test_a_gap_is_drawn_against_a_log_axis_with_seeds_and_intervals():
-    gaps = {16: [0.5, 0.7], 2: {"points": 1.4, "low": 1.0, "high": 1.8, "by_seed": [1.3, 1.5]}}
+    gaps = {"16": [0.5, 0.7], 2: {"points": 1.4, "low": 1.0, "high": 1.8, "by_seed": [1.3, 1.5]}}
     fig = rendered(plots.gap_curve(gaps, "Epochs", "Points"))
     ax = fig.axes[0]
     assert ax.get_xscale() == "log" and list(ax.get_xticks()) == [2, 16] and not list(ax.get_xticks(minor=True))
     drawn = [list(line.get_ydata()) for line in ax.lines]
-    assert drawn == [[0, 0], [0.6, 1.4], [0.5, 0.7], [1.0, 1.8], [1.3, 1.5]] and "+0.60" in texts(fig)
+    assert drawn == [[0, 0], [1.4, 0.6], [1.0, 1.8], [1.3, 1.5], [0.5, 0.7]] and "+0.60" in texts(fig)
 
 
 def test_cost_is_a_line_for_each_arm_over_its_views():
@@ -363,6 +365,7 @@ def test_heatmap_shows_numbers_names_the_highest_and_the_difference():
     low, high = fig.axes[1].images[0].get_clim()
     assert bold == {"60.0", "70.0", "+10.0", "−30.0"} and low == -high < -30 and readable(fig)
     assert {"50.0", "40.0", "Control", "Joint − control", "Noise", "bicubic ×2"} <= set(texts(fig))
+    assert {"Noise", "Joint"} <= set(texts(rendered(plots.heatmap(table))))  # no pair to compare
 
 
 def test_dots_of_scores_keep_their_order_sets_means_and_gains():

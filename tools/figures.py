@@ -64,16 +64,14 @@ def over_control(scores) -> Figure:
 
 def angles(found: Mapping[str, Mapping[str, Mapping]]) -> Figure:
     """Norms and cosines of two losses' gradients at SRNet, a dot per batch. found: {rung: `ladder.angles`}."""
-    fig, (norms, cosines) = plots._figure(plots.WIDTH, 3.6, "The label's gradient is far longer; only on images not "
-                                          "learned does it agree with the pixels'", "Batches of 128 images; a dot each; "
-                                          "seed 0", 1, 2)  # fmt: skip
+    title = "The label's gradient is far longer; only on images not learned does it agree with the pixels'"
+    note = "Batches of 128 images, a dot each; first seed"
+    fig, (norms, cosines) = plots._figure(plots.WIDTH, 3.6, title, note, 1, 2)
     columns = [(rung, part) for rung in found for part in found[rung]]
     for x, (rung, part) in enumerate(columns):
         values = found[rung][part]
-        for name, marker in (("l1", "s"), ("cross_entropy", "o")):
-            norms.plot([x] * len(values[name]), values[name], marker, color=plots.color_of(rung), alpha=0.6, mew=0,
-                       mfc="none" if name == "l1" else plots.color_of(rung), mec=plots.color_of(rung), ms=6,
-                       markeredgewidth=1)
+        for name, marker, fill in (("l1", "s", "none"), ("cross_entropy", "o", plots.color_of(rung))):
+            norms.plot([x] * len(values[name]), values[name], marker, mec=plots.color_of(rung), mfc=fill, alpha=0.6)
         cosines.plot([x] * len(values["cosine"]), values["cosine"], "o", color=plots.color_of(rung), alpha=0.6, mew=0)
         cosines.plot(x, values["mean_cosine"][0], "_", color=plots.INK, ms=22, mew=2)
     norms.set(yscale="log", ylabel="Norm (square: L1, dot: cross-entropy)")

@@ -36,8 +36,9 @@ INK, MUTED, LIGHT = "#222222", "#6B7075", "#DADDE0"
 GREY, ACCENT = "#B4BAC1", "#0072B2"  # what is not the point of a figure, and what is: super-resolution
 GOOD, BAD, MARK = "#00795C", "#B8400A", "#FFC20A"
 
-# One color per method, the same in every figure. Greys are what one compares with, blues restore and are not trained
-# for the class, orange is trained for both; hues that color-blind readers tell apart (Okabe and Ito 2008; Tol 2021).
+# One color per method, the same in every figure: greys are references and controls, blues SRNet as it is, orange joint
+# training. Methods of different studies may share one. Those drawn together are told apart by color-blind readers, too
+# (after Okabe and Ito 2008 and Tol 2021).
 COLORS = {
     "truth": "#1A1A1A", "clean": "#1A1A1A", "degraded": "#B3A68F", "nearest": "#B9BFC6", "bicubic": "#7A828B",
     "grey": "#A9A9A9", "train": "#8FB3DA", "valid": "#1B4B8A",
@@ -71,14 +72,12 @@ REDS = LinearSegmentedColormap.from_list("reds", ["#FFFFFF", "#FBE0CB", "#F0A36B
 
 matplotlib.rcdefaults()  # a matplotlibrc of the user's (other fonts, text.usetex) changes no figure
 matplotlib.rcParams.update({
-    "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.titlesize": 10.5,
-    "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 8, "axes.labelsize": 10,
-    "axes.edgecolor": "#9AA0A6", "axes.linewidth": 0.8, "axes.axisbelow": True, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#E8EAED",
-    "grid.linewidth": 0.8, "xtick.labelsize": 9, "ytick.labelsize": 9, "xtick.color": "#9AA0A6",
+    "text.color": INK, "axes.labelcolor": INK, "axes.titlesize": 10.5, "axes.titleweight": "bold",
+    "axes.titlelocation": "left", "axes.titlepad": 8, "axes.edgecolor": "#9AA0A6", "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y",
+    "grid.color": "#E8EAED", "xtick.labelsize": 9, "ytick.labelsize": 9, "xtick.color": "#9AA0A6",
     "ytick.color": "#9AA0A6", "xtick.labelcolor": INK, "ytick.labelcolor": INK, "xtick.major.size": 3,
     "ytick.major.size": 0, "legend.frameon": False, "legend.fontsize": 9.5, "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round", "figure.facecolor": "white", "savefig.facecolor": "white",
 })  # fmt: skip
 
 
@@ -125,7 +124,7 @@ def _content(fig: Figure, photo: bool, most: int = 220_000) -> bytes:
     page, file = PIL.Image.open(drawn).convert("RGB"), io.BytesIO()
     if not photo:
         if all(image.get_array().size <= 400 for image in fig.findobj(AxesImage)):  # cells of a table
-            page = page.quantize(256, dither=PIL.Image.Dither.NONE)
+            page = page.quantize(256, PIL.Image.Quantize.MAXCOVERAGE, dither=PIL.Image.Dither.NONE)
         page.save(file, "png", optimize=True)
         return file.getvalue()
     for share, quality in ((1, 85), (1, 75), (0.75, 80), (0.75, 65), (0.5, 80)):
@@ -246,7 +245,8 @@ def _legend(fig: Figure, handles: Mapping[str, Line2D | Patch]) -> None:
 
 # --- curves -----------------------------------------------------------------------------------------------------------
 def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mapping[str, Mapping] | None = None,
-           best: int | Mapping[str, int] | None = None, title="", note="", small: bool | None = None) -> Figure:
+           best: int | Mapping[str, int] | None = None, title="", note="", small: bool | None = None,
+           limits: Mapping[str, tuple[float, float]] | None = None) -> Figure:
     """Metrics over epochs, one axes each: training thin, validation thick, baselines as dashed lines.
 
     history    a table with columns such as `epoch`, `loss_train`, `loss_valid`; or a list of them (seeds: their mean,
@@ -255,6 +255,7 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
     baselines  {metric: {method or any label: value in the history's unit}}
     best       the chosen epoch, or {run: its chosen epoch}, marked by a ring
     small      small axes, one for each run, the other runs in grey behind it; by itself for more than four runs
+    limits     {metric: (lowest, highest)}, as drawn, where an outlier would set the scale
     """
     metrics = metrics if isinstance(metrics, Mapping) else {metric: LABELS.get(metric, metric) for metric in metrics}
     named = history if isinstance(history, Mapping) and "epoch" not in history else {"": history}
@@ -287,6 +288,8 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
                 ax.label_outer()
                 head = textwrap.fill(name_of(own[0]), 100 // shape[1]) if metric == next(iter(metrics)) else ""
                 ax.set_title(head, fontsize=9.5, color=color_of(own[0]))
+            if metric in (limits or {}):
+                ax.set_ylim(limits[metric])
             _baselines(ax, levels, named=not small or ax.get_subplotspec().is_last_col())
     legend = {name_of(name): Line2D([], [], color=color_of(name)) for name in runs if name and not small}
     if (num_runs := max(map(len, runs.values()))) > 1:
@@ -330,8 +333,9 @@ def _baselines(ax, values: Mapping[str, float], named: bool) -> None:
     for name, value in values.items():
         ax.axhline(value, color=COLORS.get(name, MUTED), ls=DASHED, lw=1.3, zorder=1.5)
         number = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1.5 else f"{value:.2f}"
-        ax.annotate(f"{name_of(name)}\n{number}" * named, (1, value), (5, 0), ax.get_yaxis_transform(), "offset points",
-                    va="center", fontsize=9, linespacing=1.05, color=MUTED)  # fmt: skip
+        if named and min(ax.get_ylim()) <= value <= max(ax.get_ylim()):
+            ax.annotate(f"{name_of(name)}\n{number}", (1, value), (5, 0), ax.get_yaxis_transform(), "offset points",
+                        va="center", fontsize=9, linespacing=1.05, color=MUTED)  # fmt: skip
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -540,10 +544,12 @@ def _log_axis(ax, ticks: Sequence[float]) -> None:
 def gap_curve(gaps: Mapping[float, Mapping | Sequence[float]], xlabel: str, ylabel: str, title="", note="",
               method="frozen") -> Figure:
     """A difference in points against a quantity on a log axis, with its intervals and a small dot for each seed.
-    gaps: the quantity (epochs, labels) -> {"points", "low", "high", "by_seed"}, or the values by seed alone.
+    gaps: the quantity (epochs, labels; a number, or as JSON writes it) -> {"points", "low", "high", "by_seed"}, or the
+    values by seed alone.
     method: whose color it has.
     """
-    rows = {x: of if isinstance(of, Mapping) else {"points": np.mean(of), "by_seed": of} for x, of in gaps.items()}
+    rows = {float(x): gaps[x] if isinstance(gaps[x], Mapping) else {"points": np.mean(gaps[x]), "by_seed": gaps[x]}
+            for x in sorted(gaps, key=float)}  # fmt: skip
     fig, ax = _figure(6.4, 3.7, title, note)
     tone, shift = color_of(method), (max(rows) / min(rows)) ** 0.015
     ax.axhline(0, color=INK, ls=DASHED, lw=1.2)
@@ -553,7 +559,7 @@ def gap_curve(gaps: Mapping[float, Mapping | Sequence[float]], xlabel: str, ylab
             ax.plot([x, x], [row["low"], row["high"]], color=tone, lw=2)
         ax.plot([x * shift] * len(row["by_seed"]), row["by_seed"], "o", color=tone, ms=3.2, alpha=0.6, mew=0)
         ax.annotate(_signed(row["points"]), (x, row["points"]), (12, 6), textcoords="offset points", color=tone)
-    _log_axis(ax, sorted(rows))
+    _log_axis(ax, [*rows])
     ax.margins(x=0.12)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     return fig
@@ -681,7 +687,7 @@ def confusion(matrices: Mapping, classes: Sequence[str], title="", note="") -> F
     return fig
 
 
-def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]], title="", note="") -> Figure:
+def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]] = (), title="", note="") -> Figure:
     """Accuracy (a fraction) per model (row) and degradation (column), the highest of each column bold.
     differences: pairs of row names, [("frozen", "control")]; a row for each, first minus second, is set apart below.
     """
@@ -689,14 +695,17 @@ def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]], title="
     values = table.to_numpy()
     gaps = np.array([table.loc[a] - table.loc[b] for a, b in differences])
     width, height = float(np.clip(2.6 + 1.05 * values.shape[1], 4.6, WIDTH)), 1.6 + 0.4 * (len(values) + len(gaps))
-    fig, (upper, lower) = _figure(width, height, title, note, 2, 1, height_ratios=(len(values), len(gaps)))
+    shares = [len(values), len(gaps)][: 1 + bool(len(gaps))]
+    fig, axes = _figure(width, height, title, note, len(shares), 1, squeeze=False, height_ratios=shares)
+    upper, lower = axes[0, 0], axes[-1, 0]
     texts = np.char.mod("%.1f", values)
     _cells(upper, values, BLUES, values.min(), values.max(), texts, values == values.max(0))
     upper.set_yticks(range(len(values)), [name_of(name) for name in table.index])
     upper.set_title("Accuracy (%), highest of each column in bold", weight="normal", fontsize=9, color=MUTED)
-    top = 3 * max(abs(gaps).max(), 1e-9)  # the palette's pale middle
-    texts = np.array([[_signed(gap, 1) for gap in row] for row in gaps])
-    _cells(lower, gaps, DIVERGING, -top, top, texts, np.ones_like(gaps, bool))
-    lower.set_yticks(range(len(gaps)), [f"{name_of(a)} − {name_of(b).lower()}" for a, b in differences])
+    if len(gaps):
+        top = 3 * max(abs(gaps).max(), 1e-9)  # the palette's pale middle
+        texts = np.array([[_signed(gap, 1) for gap in row] for row in gaps])
+        _cells(lower, gaps, DIVERGING, -top, top, texts, np.ones_like(gaps, bool))
+        lower.set_yticks(range(len(gaps)), [f"{name_of(a)} − {name_of(b).lower()}" for a, b in differences])
     lower.set_xticks(range(values.shape[1]), [textwrap.fill(name_of(name), 12) for name in table.columns])
     return fig
