@@ -665,13 +665,17 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+class Networks(dict):
+    not_read = True  # by `identity`: of these the one that is built counts, not the list
+
+
 # Every network by the name that the setting `network` knows it by. Add one of your own, in a cell too:
 # NetSet.NETWORKS["mine"] = MyNet, then changes = {"network": "mine"}.
-NETWORKS = {
+NETWORKS = Networks({
     "srnet": SRNet, "srresnet": SRResNet, "resshuffle": ResShuffle,  # lr_img -> sr_img
     "classifynet": ClassifyNet, "resnet18": ResNet18,  # img -> logits
     "jointnet": JointNet, "colorizer": Colorizer,
-}  # fmt: skip
+})  # fmt: skip
 
 
 def make(settings: Mapping, network: str | None = None, **others) -> nn.Module:

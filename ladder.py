@@ -20,7 +20,7 @@ import metrics
 import NetSet
 import training
 from tools import notebooks, plots, runs
-from tools.identity import described, identity
+from tools.identity import described, identity, own_code
 from tools.runs import Run, Task
 
 # --- losses -----------------------------------------------------------------------------------------------------
@@ -275,8 +275,9 @@ class Ladder:
 
     def adapted_from(self, arm: Arm, seed: int) -> dict:
         """How an arm's classifier was adapted before fine-tuning."""
-        s = self.prepare().settings
-        return {"adaptation": runs.hash_of(self.adapt_settings(seed, s.adapt_epochs))} if s.adapt_epochs else {}
+        epochs = self.prepare().settings.adapt_epochs
+        made = [self.adapt_settings(seed, epochs), own_code(Ladder.adapt), own_code(Ladder.upsampled)]
+        return {"adaptation": runs.hash_of(made)} if epochs else {}
 
     def train(self) -> "Ladder":
         """Every run that the settings ask for: arms and seeds, other weights, shorter adaptations."""

@@ -26,18 +26,13 @@ sys.path.insert(0, str(ROOT))
 import datasets  # noqa: E402
 import NetSet  # noqa: E402
 from tests import test_training  # noqa: E402
-from tools import runs, upscale  # noqa: E402
+from tools import files, runs, upscale  # noqa: E402
 
 
 def train(folder: Path, num_epochs: int = 8, pause: float = 0.0) -> runs.Run:
-    """A small classifier on random images, the same bits whenever it is trained: on one thread (conftest.py)."""
-
-    def batches(generator):
-        for batch in test_training.batches(generator):
-            time.sleep(pause)
-            yield batch
-
-    return test_training.fit(folder, settings=test_training.SETTINGS | {"num_epochs": num_epochs}, batches=batches)[1]
+    """A small classifier on random images in folder/task2, the same bits whenever it is trained: on one thread."""
+    settings = test_training.SETTINGS | {"num_epochs": num_epochs}
+    return test_training.fit(folder, settings=settings, report=lambda *_: time.sleep(pause))[1]
 
 
 def start_training(folder: Path, num_epochs: int = 8, pause: float = 0.0, max_file: int = 0) -> subprocess.Popen:
@@ -63,9 +58,9 @@ def kill_after(process: subprocess.Popen, path: Path, seconds: float = 0.0) -> N
 
 def digest(folder: Path) -> str:
     """The bits of a run's weights, and its losses; its times differ."""
-    state = runs.read_tensors(folder / "model.pth")
+    state = files.read_tensors(folder / "task2" / "model.pth")
     bits = b"".join(value.numpy().tobytes() for value in state.values())
-    history = runs.read_run(folder).history.drop(columns="time_seconds")
+    history = runs.read_run(folder / "task2").history.drop(columns="time_seconds")
     return hashlib.sha256(bits + history.to_csv().encode()).hexdigest()
 
 
@@ -76,9 +71,10 @@ def kills(count: int, folder: Path) -> tuple[int, int]:
     num_epochs, chance = 20 + 10 * count, random.Random(0)
     train(folder / "whole", num_epochs)
     for killed in range(count):
-        (folder / "killed" / "run.lock").unlink(missing_ok=True)  # what a killed process leaves; training makes it anew
+        lock = folder / "killed" / "task2" / "run.lock"
+        lock.unlink(missing_ok=True)  # what a killed process leaves; training makes it anew
         process = start_training(folder / "killed", num_epochs, pause=0.01)
-        kill_after(process, folder / "killed" / "run.lock", chance.uniform(0, 0.8))
+        kill_after(process, lock, chance.uniform(0, 0.8))
         if process.returncode == 0:
             raise RuntimeError(f"It was done after {killed} kills: give it more epochs.")
     train(folder / "killed", num_epochs)
@@ -90,15 +86,15 @@ def damaged_files(count: int, folder: Path) -> tuple[int, int]:
     (ValueError), or the very run that was there.
     """
     train(folder / "finished")
-    kill_after(start_training(folder / "unfinished", pause=0.05), folder / "unfinished" / "checkpoint.pth")
+    kill_after(start_training(folder / "unfinished", pause=0.05), folder / "unfinished" / "task2" / "checkpoint.pth")
     wanted, chance, survived = digest(folder / "finished"), random.Random(0), 0
-    files = [("finished", name) for name in ("model.pth", "run.json", "history.csv")]
-    files += [("unfinished", name) for name in ("checkpoint.pth", "run.json", "model.pth")]
+    places = [("finished", name) for name in ("model.pth", "run.json", "history.csv")]
+    places += [("unfinished", name) for name in ("checkpoint.pth", "run.json", "history.csv")]
     for trial in range(count):
-        which, name = files[trial % len(files)]
+        which, name = places[trial % len(places)]
         shutil.rmtree(folder / "damaged", ignore_errors=True)
         shutil.copytree(folder / which, folder / "damaged")
-        path = folder / "damaged" / name
+        path = folder / "damaged" / "task2" / name
         content = path.read_bytes()
         at = chance.randrange(len(content))
         changed = bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :]
@@ -115,12 +111,13 @@ def damaged_files(count: int, folder: Path) -> tuple[int, int]:
 def full_disk(folder: Path) -> tuple[int, int]:
     """The disk fills up while a checkpoint is saved: survived if the last good one is still there, whole."""
     train(folder / "whole")
-    kill_after(start_training(folder / "run", pause=0.05), folder / "run" / "checkpoint.pth")
-    before = (folder / "run" / "checkpoint.pth").read_bytes()
+    checkpoint = folder / "run" / "task2" / "checkpoint.pth"
+    kill_after(start_training(folder / "run", pause=0.05), checkpoint)
+    before = checkpoint.read_bytes()
     process = start_training(folder / "run", max_file=len(before) // 2)
     said = process.communicate()[0]
     full = process.returncode != 0 and "could not be written (File too large). What was there before is kept" in said
-    kept = full and (folder / "run" / "checkpoint.pth").read_bytes() == before
+    kept = full and checkpoint.read_bytes() == before
     train(folder / "run")
     return 1, int(kept and digest(folder / "run") == digest(folder / "whole"))
 
@@ -129,7 +126,7 @@ def two_processes(folder: Path) -> tuple[int, int]:
     """Two processes on one run: survived if the second waits for the first, and reads its very run."""
     train(folder / "whole")
     process = start_training(folder / "run", pause=0.05)
-    wait_for(process, folder / "run" / "checkpoint.pth")
+    wait_for(process, folder / "run" / "task2" / "checkpoint.pth")
     run = train(folder / "run")
     process.communicate()
     same = digest(folder / "run") == digest(folder / "whole")
@@ -200,7 +197,7 @@ def main() -> int:
             results[name] = dict(zip(("tried", "survived"), numbers, strict=True))
             print(f"{name}: {numbers[1]} of {numbers[0]} survived, {time.monotonic() - started:.0f} s", flush=True)
     environment = runs.environment(torch.device("cpu"))
-    runs.write_json(ROOT / "results" / "faults.json", {"environment": environment, "faults": results})
+    files.write_json(ROOT / "results" / "faults.json", {"environment": environment, "faults": results})
     return int(any(result["tried"] != result["survived"] for result in results.values()))
 
 

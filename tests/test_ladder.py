@@ -1,65 +1,175 @@
-"""The ladder on drawn images and tiny networks: what each arm trains, how rungs are paired, what is kept."""
+"""The ladder on drawn images and tiny networks: what each arm trains and on what, how rungs are paired, what is kept."""
 import copy
+import dataclasses
+from types import SimpleNamespace
 
+import matplotlib.figure
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
+import datasets
 import ladder
 import NetSet
 import training
-from ladder import Arm, Ladder
-from tools import runs
+from ladder import ARMS, Arm, Ladder, Scores
+from tools import figures, notebooks, runs
+from tools.settings import choose
 
-from .conftest import refuses, same, write_run
+from .conftest import ROOT, refuses, same, task_in, write_run
+from .test_training import never
 
-CHANGES = {"num_valid": 40, "num_test": 60, "num_unseen": 20, "batch_size": 8, "adapt_epochs": 1, "adapt_lengths": [],
+CHANGES = {"num_valid": 40, "num_test": 60, "num_unseen": 20, "batch_size": 8, "adapt_epochs": 2, "adapt_lengths": [1],
            "adapt_steps": 2, "adapt_images": 40, "steps_per_epoch": 2, "seeds": [0, 1], "sweep": [10.0]}  # fmt: skip
+SR = {"network": "srnet", "scale_factor": 2, "num_channels": 64, "num_blocks": 1}
+RECIPE = {"network": "classifynet", "num_channels": 4, "dropout": [0.1, 0.1], "num_valid": 40, "batch_size": 8,
+          "cutout": 0, "learning_rate": 1e-2, "label_smoothing": 0.2}  # fmt: skip
 
 
-def build(tmp_path, **changes) -> Ladder:
+@pytest.fixture(scope="module", autouse=True)
+def pretrained(tmp_path_factory):
+    """Few drawn images, and untrained networks in the place of tasks 1 and 2."""
+    folder, sets = tmp_path_factory.mktemp("pretrained"), [datasets.DrawnDataset(train, 200) for train in (False, True)]
     torch.manual_seed(0)
-    begun = runs.begin("multi", "quick", tmp_path / "no data", tmp_path, CHANGES | changes)
-    sr_settings = {"scale_factor": 2, "num_channels": 64, "num_blocks": 1}
-    sr = NetSet.SRNet.from_settings(sr_settings)
-    torch.nn.init.normal_(sr.blocks[0].conv2.weight, std=0.05)  # a trained network differs from an untrained one
-    settings = {"num_channels": 4, "dropout": [0.1, 0.1], "num_valid": 40, "batch_size": 8, "cutout": 0,
-                "learning_rate": 1e-2, "label_smoothing": 0.0}  # fmt: skip
-    classifier = NetSet.ClassifyNet.from_settings(settings, init="pytorch")
-    sr_run = write_run(tmp_path / "sr", sr_settings, model=sr)
-    return Ladder(begun, sr_run, write_run(tmp_path / "classifier", settings, model=classifier))
+    sr, classifier = NetSet.make(SR), NetSet.make(RECIPE, init="pytorch")
+    nn.init.normal_(sr.blocks[0].conv2.weight, std=0.05)  # a trained network differs from an untrained one
+    data = {"name": "drawn", "fingerprint": sets[True].fingerprint}
+    found = {"task1": write_run(folder / "task1", SR, model=sr),
+             "task2": write_run(folder / "task2", RECIPE, data, model=classifier)}  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "find_classification", lambda root, train=True, dataset=None: sets[train])
+        patch.setattr(notebooks, "require_run", lambda name, task: found[name])
+        yield SimpleNamespace(sets=sets, runs=found)
+
+
+def build(folder, degradation=None, loss=ladder.joint_loss, report=None, **changes) -> Ladder:
+    settings = choose("multi", "quick", CHANGES | changes)
+    return Ladder(task_in(folder, settings, "multi", "quick"), degradation, loss, report)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Ladder:
-    rungs = build(tmp_path_factory.mktemp("ladder"))
-    rungs.train()
-    return rungs
+def trained(tmp_path_factory, pretrained) -> Ladder:
+    return build(tmp_path_factory.mktemp("ladder")).train()
+
+
+@pytest.fixture
+def scores(trained) -> Scores:
+    return Scores(trained)
+
+
+def keys(images) -> set[bytes]:
+    return {img.numpy().tobytes() for img in images}
 
 
 def test_an_arm_trains_what_its_entry_says_and_nothing_else(trained):
-    for name, arm in ladder.ARMS.items():
-        model = trained.network(name)
+    for name, arm in ARMS.items():
+        model, run = trained.network(name), trained.runs[name, 0]
         assert same(model.sr, trained.upsamplers[arm.upsampler]) is not arm.trains_sr, name
         assert not same(model.classifier, trained.classifier), name
-    info = {name: trained.runs[name, 0].info for name in ("control", "joint", "task_only")}
-    assert [info[name]["settings"]["lambda_sr"] for name in ("task_only", "joint")] == [0, 1]
+        assert run.info["settings"]["lambda_sr"] == (1.0 if arm.lambda_sr is None else arm.lambda_sr)
+        origins = {"task2", "adaptation"} | ({"task1"} if arm.upsampler == "srnet" else set())
+        assert set(run.info["identity"]["roles"]["pretrained"]) == origins
     assert trained.sweep[10.0].info["settings"]["lambda_sr"] == 10
-    pretrained = [set(info[name]["data"]["pretrained"]) for name in ("control", "joint")]
-    assert pretrained == [{"task2"}, {"task1", "task2"}]
+    assert len({run.folder for run in trained.runs.values()}) == 2 * len(ARMS)
+    model = trained.network("control")
+    adapted = trained.adapted("bicubic", 0)  # where fine-tuning began
+    assert not same(adapted, trained.classifier) and not same(adapted, model.classifier)
 
 
-def test_the_loss_weighs_its_terms(trained):
+def test_it_trains_on_training_images_chooses_by_validation_images_and_tests_on_test_images(trained, pretrained):
+    test, train = pretrained.sets
+    assert keys(datasets.to_uint8(trained.test_hr)) == keys(test.images[:60])
+    assert torch.equal(trained.test_labels, test.labels[:60])
+    assert torch.equal(trained.test_lr, datasets.to_float(datasets.Fuzz(2)(test.images[:60])))
+    learned, held_back = keys(trained.images), keys(trained.valid_hr)
+    assert not learned & held_back and learned | held_back == keys(train.images)
+    plain = copy.copy(trained)
+    plain.settings = type(trained.settings)(trained.settings | {"flip": False, "shift": 0})
+    labels = dict(zip([img.numpy().tobytes() for img in train.images], train.labels, strict=True))
+    for batch in plain.batches(torch.Generator().manual_seed(0)):
+        hr_img = datasets.to_uint8(batch["hr_img"])
+        assert keys(hr_img) <= learned and [labels[img.numpy().tobytes()] for img in hr_img] == batch["label"].tolist()
+        assert torch.equal(batch["lr_img"], datasets.to_float(datasets.Fuzz(2)(hr_img)))
+    images, valid = trained.upsampled("bicubic")
+    for part, lr_img in ((images, datasets.Fuzz(2)(trained.images[:40])), (valid, trained.valid_lr)):
+        assert torch.equal(part, datasets.to_uint8(NetSet.BicubicUpsampler(2)(datasets.to_float(lr_img))))
+
+
+def test_the_loss_weighs_and_smooths_its_terms(trained):
     batch = next(iter(trained.batches(torch.Generator().manual_seed(0))))
-    settings = {"lambda_cls": 2.0, "lambda_teacher": 3.0, "label_smoothing": 0.0}
-    total, parts = ladder.joint_loss(trained.network("joint"), batch, settings, 0.5, lambda *_: torch.tensor(5.0))
+    settings = {"lambda_cls": 2.0, "lambda_teacher": 3.0, "label_smoothing": 0.3}
+    model = trained.network("joint")
+    total, parts = ladder.joint_loss(model, batch, settings, 0.5, lambda *_: torch.tensor(5.0))
     torch.testing.assert_close(total, 0.5 * parts["l1"] + 2 * parts["cross_entropy"] + 15)
+    smoothed = F.cross_entropy(model(batch["lr_img"])[1], batch["label"], label_smoothing=0.3)
+    torch.testing.assert_close(parts["cross_entropy"], smoothed)
 
 
-def test_a_second_ladder_reads_what_the_first_trained(trained, monkeypatch):
-    again = copy.copy(trained)
-    monkeypatch.setattr(training, "fit", lambda *_, **__: pytest.fail("trained again"))
-    again.train()
-    assert again.runs.keys() == trained.runs.keys()
+def test_adaptation_follows_task_2_and_fine_tuning_its_own_settings(trained, monkeypatch):
+    handed = []
+    monkeypatch.setattr(training, "fit", lambda task, network, loss, *args, **options: handed.append((loss, options)))
+    trained.adapt("bicubic", 1, 2)
+    trained.fine_tune("joint", 1)
+    (adapt_loss, options), (loss, _) = handed
+    recipe = options["settings"]()
+    assert (recipe["learning_rate"], recipe["num_epochs"], recipe["seed"]) == (pytest.approx(0.3 * 1e-2), 2, 1)
+    label, img = torch.tensor([0, 3]), torch.rand(2, 3, 32, 32)
+    model = NetSet.MultiTaskNet(nn.Identity(), trained.classifier)
+    for smoothing, (total, _) in ((0.2, adapt_loss(trained.classifier, {"img": img, "label": label})),
+                                  (0.05, loss(model, {"lr_img": img, "hr_img": img, "label": label}))):  # fmt: skip
+        torch.testing.assert_close(total, F.cross_entropy(trained.classifier(img), label, label_smoothing=smoothing))
+
+
+def test_the_teacher_sees_the_clean_image_and_patches_do_not_train_the_upsampler():
+    sr_img, hr_img = torch.rand(2, 3, 32, 32, requires_grad=True), torch.rand(2, 3, 32, 32)
+    logits, label = torch.randn(2, 10, requires_grad=True), torch.tensor([1, 2])
+
+    class Teacher(nn.Module):
+        def forward(self, img):
+            assert img is hr_img
+            return torch.arange(10.0).expand(2, 10)
+
+        def extract(self, img):
+            return 0 * img
+
+    batch, settings = {"hr_img": hr_img, "label": label}, {"label_smoothing": 0.0}
+    found = ladder.soft_labels(None, batch, sr_img, logits, Teacher(), settings)
+    by_hand = -(torch.arange(10.0).softmax(0) * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(found, by_hand)
+    seen = []
+    model = SimpleNamespace(classifier=lambda img: seen.append(img) or img.flatten(1)[:, :10])
+    ladder.features_and_mixed_images(model, batch, sr_img, logits, Teacher(), settings).backward()
+    assert not sr_img.grad.any()  # features of zero apart, the restored patches alone could have brought a gradient
+    restored = (seen[0] == sr_img).all(1)
+    patches = restored.view(2, 4, 8, 4, 8).float().mean((2, 4))
+    assert torch.equal(seen[0], torch.where(restored[:, None], sr_img, hr_img)) and set(patches.unique()) == {0, 1}
+
+
+def test_a_second_ladder_reads_what_the_first_trained_and_whatever_is_edited_is_another_one(trained, monkeypatch):
+    root = trained.task.results_root
+    again = build(root, report=never).train()
+    assert {key: run.folder for key, run in again.runs.items()} == {k: run.folder for k, run in trained.runs.items()}
+    tested = Scores(trained).test("frozen")
+    monkeypatch.setattr(training, "predict", never)
+    assert torch.equal(Scores(again).test("frozen")["prediction"], tested["prediction"])  # kept
+    monkeypatch.undo()
+
+    def halved(model, batch, *args):
+        total, parts = ladder.joint_loss(model, batch, *args)
+        return total / 2, parts
+
+    few = {"arms": ["frozen"], "seeds": [0], "sweep": [], "adapt_lengths": []}
+    for options in ({"degradation": datasets.Area(2)}, {"loss": halved}, {"label_smoothing": 0.3}, {"adapt_rate": 0.2}):
+        other = build(root, **few | options).train()
+        assert other.runs["frozen", 0].folder != trained.runs["frozen", 0].folder and other.folder != trained.folder
+    area, kept = Scores(build(root, datasets.Area(2), **few).train()), []
+    monkeypatch.setattr(area.ladder.task, "cached", lambda path, compute, key: kept.append(path) or compute())
+    for rung in ("degraded", "frozen"):
+        area.test(rung)
+    assert not [path for path in kept if path.exists()]  # answers of another degradation are others
+    monkeypatch.setitem(ARMS, "another", Arm("srnet"))
+    assert build(root, report=never, **few).train().runs["frozen", 0].folder == trained.runs["frozen", 0].folder
 
 
 def test_rungs_are_compared_at_the_seeds_that_both_have(trained):
@@ -67,53 +177,91 @@ def test_rungs_are_compared_at_the_seeds_that_both_have(trained):
     partial.runs = {key: run for key, run in trained.runs.items() if key != ("joint", 1)}
     read = lambda rung, seed: torch.tensor([float(seed)])  # noqa: E731
     for pair, seeds in ((("frozen", "control"), [0, 1]), (("joint", "control"), [0]), (("joint", "degraded"), [0])):
-        assert partial.paired(*pair, read)[0].flatten().tolist() == seeds
-    above, below = trained.paired("frozen", "degraded", read)
+        assert Scores(partial).paired(*pair, read)[0].flatten().tolist() == seeds
+    above, below = Scores(trained).paired("frozen", "degraded", read)
     assert above.flatten().tolist() == [0, 1] and below.flatten().tolist() == [0, 0]  # what is not trained has no seed
 
 
-def test_a_difference_is_above_less_below(trained):
+def test_a_difference_is_above_less_below(scores, trained, monkeypatch):
     correct = {("frozen", 0): [1, 1, 1, 0], ("frozen", 1): [1, 1, 1, 1], ("control", 0): [1, 0, 0, 0],
                ("control", 1): [1, 1, 1, 0]}  # fmt: skip
-    fake = copy.copy(trained)
-    fake.test_labels = torch.ones(4)
-    fake.test = lambda rung, seed: {"prediction": torch.tensor(correct[rung, seed])}
-    gain = fake.compare("frozen", "control")
+    scores.ladder = copy.copy(trained)
+    scores.ladder.test_labels = torch.ones(4)
+    scores.test = lambda rung, seed: {"prediction": torch.tensor(correct[rung, seed])}
+    gain = scores.compare("frozen", "control")
     assert (gain["points"], gain["by_seed"]) == (37.5, [50.0, 25.0]) and gain["low"] <= 37.5 <= gain["high"]
     # the first degradation, which all were trained on, does not count
-    fake.unseen = lambda rung, seed: torch.tensor([[rung == "control"] * 4, correct[rung, seed]]).bool()
-    gain = fake.compare_unseen("frozen", "control")
+    scores.unseen = lambda rung, seed: torch.tensor([[rung == "control"] * 4, correct[rung, seed]]).bool()
+    gain = scores.compare_unseen("frozen", "control")
     assert (gain["points"], gain["by_seed"]) == (37.5, [50.0, 25.0])
+    best = {"srnet": 0.8, "bicubic": 0.7}
+    scores.ladder.adapt = lambda upsampler, seed, epochs: SimpleNamespace(
+        info={"validation": {"accuracy_valid": best[upsampler] + seed / 10}})
+    assert ladder.gaps(scores.ladder) == {1: [pytest.approx(10)] * 2, 2: [pytest.approx(10)] * 2}
 
 
-def test_disagreements_hold_gains_then_losses(trained, monkeypatch):
+def test_disagreements_hold_gains_then_losses(scores):
     right = {"joint": torch.tensor([1, 1, 1, 0, 1, 0]).bool(), "control": torch.tensor([0, 0, 1, 1, 0, 0]).bool()}
-    monkeypatch.setattr(Ladder, "correct", lambda self, rung, seeds: right[rung][None])
-    fake = copy.copy(trained)
-    fake.test = lambda rung, seed: {"probability": torch.tensor([0.1, 0.9, 0.5, 0.5, 0.4, 0.5])}
-    assert ladder.disagreements(fake, "joint", "control", 4).tolist() == [1, 4, 0, 3]
-    assert ladder.disagreements(fake, "joint", "joint", 3).tolist() == [1, 2, 3]  # none: the surest
+    scores.correct = lambda rung, seeds: right[rung][None]
+    scores.test = lambda rung, seed=None: {"probability": torch.tensor([0.1, 0.9, 0.5, 0.5, 0.4, 0.5])}
+    assert figures.disagreements(scores, "joint", "control", 4).tolist() == [1, 4, 0, 3]
+    assert figures.disagreements(scores, "joint", "joint", 3).tolist() == [1, 2, 3]  # none: the surest
 
 
 def test_a_new_arm_is_one_entry(tmp_path, monkeypatch):
-    monkeypatch.setitem(ladder.ARMS, "half", Arm("srnet", trains_sr=True, lambda_sr=0.5))
-    monkeypatch.setattr(ladder, "RUNGS", (*ladder.RUNGS, "half"))
-    rungs = build(tmp_path, arms=["half"], seeds=[0], sweep=[])
-    rungs.train()
+    monkeypatch.setitem(ARMS, "half", Arm("srnet", trains_sr=True, lambda_sr=0.5))
+    rungs = build(tmp_path, arms=["control", "half"], seeds=[0], sweep=[]).train()
     assert rungs.runs["half", 0].info["settings"]["lambda_sr"] == 0.5
-    assert "half" in rungs.table().index
+    scores = Scores(rungs)
+    table = scores.table()
+    assert list(table.index) == ["degraded", "cascade", "control", "half", "clean"]
+    assert "Half" in ladder.arms_table().index and len(ladder.arms_table()) == len(ARMS)
+    for figure in (figures.waterfall(scores, table), figures.over_control(scores),
+                   figures.stages_panel(scores, ["control", "half"], torch.arange(3))):  # fmt: skip
+        texts = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+        assert isinstance(figure, matplotlib.figure.Figure) and texts
+    assert "Half" in {text.get_text() for text in figures.over_control(scores).findobj(matplotlib.text.Text)}
+    scores.record()
+    assert runs.read_info(rungs.folder)["over_control"][-1]["rung"] == "clean"
 
 
 @pytest.mark.parametrize("changes, said", [
-    ({"num_valid": 20}, "num_valid must be task 2's"), ({"arms": ["jiont"]}, "no arm jiont; there are control"),
+    ({"num_valid": 10}, "num_valid must be task 2's"), ({"arms": ["jiont"]}, "no arm jiont; there are control"),
 ])  # fmt: skip
 def test_settings_that_do_not_fit_are_named(tmp_path, changes, said):
     refuses(ValueError, said, lambda: build(tmp_path, **changes).train())
 
 
-def test_everything_is_recorded(trained):
-    trained.record()
+def test_a_classifier_of_other_data_is_refused(tmp_path, monkeypatch, pretrained):
+    other = dataclasses.replace(pretrained.runs["task2"], info=pretrained.runs["task2"].info | {
+        "data": {"name": "CIFAR-10", "fingerprint": "ab"}})  # fmt: skip
+    monkeypatch.setattr(notebooks, "require_run", lambda name, task: other if name == "task2" else pretrained.runs[name])
+    refuses(ValueError, r"trained on CIFAR-10, not on this drawn.*run task2_classify\.ipynb on the same", build, tmp_path)
+
+
+def test_everything_is_recorded(scores, trained):
+    scores.record()
     info = runs.read_info(trained.folder)
-    assert [row["rung"] for row in info["summary"]] == list(ladder.RUNGS)
-    assert list(trained.weights_table().index) == ["λ = 0", "λ = 1", "λ = 10", "frozen"]
-    assert info["gaps"].keys() == {"1"} and len(info["unseen"]) == 6 and len(info["comparisons"]) == 13
+    assert [row["rung"] for row in info["summary"]] == ["degraded", "cascade", *ARMS, "clean"]
+    assert list(ladder.weights_table(trained).index) == ["λ = 0", "λ = 1", "λ = 10", "frozen"]
+    assert info["gaps"].keys() == {"1", "2"} and len(info["unseen"]) == len(
+        [rung for rung in ladder.UNSEEN if rung in scores.rungs])
+    assert len(info["comparisons"]) == len(ladder.COMPARISONS)
+
+
+@pytest.mark.parametrize("changes", [
+    {"arms": ["joint"], "adapt_epochs": 0, "adapt_lengths": [], "sweep": []},  # as the course document's recipe
+    {"arms": ["control", "task_only"], "seeds": [1], "sweep": []}, {"arms": ["control", "frozen"], "seeds": [1]},
+], ids=lambda changes: " ".join(changes["arms"]))  # fmt: skip
+def test_any_arms_and_seeds_run_through_the_notebook(tmp_path, monkeypatch, changes):
+    shown = {}
+    monkeypatch.setattr("tools.plots.show", lambda fig, name="", *_, **__: shown.update({name: fig}))
+    for name in ("fetch_missing", "start_device"):
+        monkeypatch.setattr(runs, name, lambda *_: torch.device("cpu"))
+    settings = {name: value for name, value in (CHANGES | changes).items()}
+    names = notebooks.run_cells(ROOT / "multi_learning.ipynb", {
+        "profile": "quick", "data_root": str(tmp_path), "results_root": str(tmp_path / "results"), "changes": settings})
+    trained = names["rungs"].runs
+    assert set(trained) == {(arm, seed) for arm in changes["arms"] for seed in changes.get("seeds", [0, 1])}
+    assert list(names["table"].index) == ["degraded", "cascade", *[arm for arm in ARMS if arm in changes["arms"]], "clean"]
+    assert {"ladder", "stages"} <= set(shown) and ("gap" in shown) is ({"control", "frozen"} <= set(changes["arms"]))
