@@ -114,6 +114,9 @@ def test_batches_memory_layout_half_precision_and_gradients_do_not_matter(metric
     assert metric(good + 0.5009, good).isfinite().all()  # a thousandth outside the range
     half = sr_img.half(), hr_img.half()
     assert torch.allclose(metric(*half), metric(*(img.double() for img in half)), atol=1e-6)
+    for value, message in ((1.5, "to 1.5. Clamp"), (-0.5, "found -0.5 to")):  # of one pixel in one piece
+        sr_img[30, 0, 0, 0] = value
+        refuses(ValueError, message, metric, sr_img, hr_img)
 
 
 good = torch.full((2, 3, 16, 16), 0.5)
@@ -304,6 +307,9 @@ def test_niqe_gives_the_scores_of_the_authors_parameters(photographs, real_data)
     niqe = metrics.NIQE()
     for name, expected in (("chelsea", 2.625527), ("moon", 8.529623)):
         assert niqe.score(photographs[name]) == pytest.approx(expected, abs=1e-5)
+    corner = photographs["chelsea"].clone()
+    corner[:, :120, :120] = 128 / 255  # a flat block has a shape alone, 0.2
+    assert niqe.score(corner) == pytest.approx(3.426291, abs=1e-5)
     baboon = datasets.to_float(datasets.read_image(real_data("Set14") / "HR" / "img_001.png"))
     assert niqe.score(baboon) == pytest.approx(5.729573, abs=2e-5)
 
