@@ -5,9 +5,8 @@ Channel and border move a PSNR by up to 2 dB, so every value belongs to a protoc
 `protocol_label` writes it into a table's header. Measures of images return one value per image.
 """
 
-import math
 from collections import namedtuple
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -220,16 +219,6 @@ class NIQE:
         sharp = [features[sharpness > 0.75 * sharpness.max()] for features, sharpness in blocks]
         self.mean, self.covariance = _statistics(torch.cat([torch.empty(0, 36), *sharp]))
         _require(self.mean.isfinite().all(), f"NIQE needs photographs, not flat, with sides >= {NIQE_BLOCK}; got none.")
-
-    def state(self) -> dict[str, Tensor]:
-        """What the photographs gave, to be stored: `NIQE.from_state` scores without them."""
-        return {"mean": self.mean, "covariance": self.covariance}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> "NIQE":
-        niqe = cls.__new__(cls)
-        niqe.mean, niqe.covariance = (state[name].double() for name in ("mean", "covariance"))
-        return niqe
 
     def score(self, img: Tensor) -> float:
         """NIQE of an image (3, H, W), or of (N, 3, H, W) together; float in [0, 1], sides >= 96. nan for a flat one."""
