@@ -19,7 +19,7 @@ import datasets
 import metrics
 import NetSet
 import training
-from tools import notebooks, plots, runs
+from tools import files, notebooks, plots, runs
 from tools.identity import described, identity, own_code
 from tools.runs import Run, Task
 
@@ -444,8 +444,8 @@ class Scores:
                 for below, above in pairs if {below, above} <= set(self.rungs)}  # fmt: skip
         return pd.DataFrame(rows).T.infer_objects()
 
-    def record(self) -> None:
-        """run.json of the whole ladder: what README's tables and answers are made of."""
+    def record(self, **further) -> None:
+        """run.json of the whole ladder, `further` results among it: what README's tables and answers are made of."""
         table, over, ladder = self.table(), {}, self.ladder
         if "control" in table.index:
             over = {rung: self.compare(rung, "control") for rung in table.index if rung != "control"}
@@ -461,7 +461,8 @@ class Scores:
             info |= {"gaps": gaps(ladder), "num_unseen": self.settings.num_unseen,
                      "unseen": self.unseen_table().round(4).to_dict("index"),
                      "unseen_comparisons": self.unseen_comparisons().to_dict("index")}  # fmt: skip
-        runs.write_info(self.folder, (runs.read_info(self.folder) or {}) | info)
+        with files.said_only(OSError):
+            runs.write_info(self.folder, (runs.read_info(self.folder) or {}) | info | further)
 
 
 VIEWS = [(flip, *shift) for shift in ((0, 0), (0, 2), (0, -2), (2, 0), (-2, 0)) for flip in (False, True)]

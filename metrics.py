@@ -5,16 +5,23 @@ Channel and border move a PSNR by up to 2 dB, so every value belongs to a protoc
 `protocol_label` writes it into a table's header. Measures of images return one value per image.
 """
 
+import math
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tools.images import imresize
+
 WINDOW_SIZE, WINDOW_SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # SSIM's constants, Wang et al. 2004
+BAND = 22  # rows that one product with SSIM's band matrix gives: a 32x32 image's
 NIQE_BLOCK = 96  # side of the blocks that NIQE's statistics are taken from
+NIQE_PARAMETERS = Path(__file__).parent / "tools" / "niqe_parameters.txt"
 RANGE_TOLERANCE = 1e-3  # of data_range: what resizing and half precision may overshoot
 
 # --- image quality ----------------------------------------------------------------------------------------------------
@@ -25,11 +32,11 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _checked(channel="rgb", border=0, data_range=1.0, min_side=1, **images: Tensor) -> list[Tensor]:
-    """The images in float32 at least, without their border. ValueError unless they have one shape and are in range."""
+def _check_shapes(channel="rgb", border=0, data_range=1.0, min_side=1, **images: Tensor) -> None:
+    """ValueError unless the images are floating-point, have one shape, and a border can be shaved off."""
     _require(channel in ("rgb", "y"), f"channel must be 'rgb' or 'y', found {channel!r}.")
     _require(0 < data_range < torch.inf, f"data_range must be a positive number (1.0 for [0, 1]), found {data_range}.")
-    wanted, slack = "(N, 3, H, W)" if channel == "y" else "(N, 3, H, W) or (N, 1, H, W)", RANGE_TOLERANCE * data_range
+    wanted = "(N, 3, H, W)" if channel == "y" else "(N, 3, H, W) or (N, 1, H, W)"
     for name, img in images.items():
         found = f"{type(img).__name__} of {getattr(img, 'dtype', 'no dtype')}"
         is_float = torch.is_tensor(img) and img.is_floating_point()
@@ -37,10 +44,6 @@ def _checked(channel="rgb", border=0, data_range=1.0, min_side=1, **images: Tens
         is_batch = img.ndim == 4 and img.shape[1] in ((3,) if channel == "y" else (1, 3)) and img.numel()
         hint = " One image goes in as img[None]." if img.ndim == 3 else ""
         _require(is_batch, f"{name} must be {wanted} for channel {channel!r}, found {tuple(img.shape)}.{hint}")
-        low, high = (value.item() for value in img.aminmax())  # both nan if a pixel is
-        in_range = low >= -slack and high <= data_range + slack
-        _require(in_range, f"{name} must be finite and in [0, {data_range:g}] (to {slack:g}), found {low:.4g} to "
-                           f"{high:.4g}. Clamp it, or say its data_range.")  # fmt: skip
     names, shapes = " and ".join(images), " and ".join(str(tuple(img.shape)) for img in images.values())
     alike = len({img.shape for img in images.values()}) == 1
     _require(alike, f"{names} must have one shape, found {shapes}. Crop hr_img to a multiple of the scale.")
@@ -48,14 +51,32 @@ def _checked(channel="rgb", border=0, data_range=1.0, min_side=1, **images: Tens
     fits = isinstance(border, int) and border >= 0 and min(height, width) - 2 * border >= min_side
     _require(fits, f"border must be a whole number >= 0 that leaves {min_side} or more pixels a side, "
                    f"found border {border} on {height}x{width}.")  # fmt: skip
-    inside = (..., slice(border, height - border), slice(border, width - border))
-    return [img[inside].to(torch.promote_types(img.dtype, torch.float32)) for img in images.values()]
 
 
-def _pieces(sr_img: Tensor, hr_img: Tensor, num_values: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """A few images at a time: on a CPU about `num_values` values, which stay in its cache, on a GPU more."""
+def _check_range(name: str, extremes: Tensor, data_range: float = 1.0) -> None:
+    """ValueError unless the extremes (lowest and highest value, both nan if a pixel is) are in [0, data_range]."""
+    slack, (low, high) = RANGE_TOLERANCE * data_range, extremes.tolist()
+    in_range = low >= -slack and high <= data_range + slack
+    _require(in_range, f"{name} must be finite and in [0, {data_range:g}] (to {slack:g}), found {low:.4g} to "
+                       f"{high:.4g}. Clamp it, or say its data_range.")  # fmt: skip
+
+
+def _pieces(
+    sr_img: Tensor, hr_img: Tensor, border: int, data_range: float, num_values: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few images at a time, without their border, float32 at least: on a CPU about `num_values` values, which stay in
+    its cache, on a GPU more. The range is checked there as well, and its ValueError comes after the last piece: memory
+    is read once.
+    """
     num_images = max(1, (num_values if hr_img.device.type == "cpu" else 2**24) // hr_img[0].numel())
-    return zip(sr_img.split(num_images), hr_img.split(num_images), strict=True)
+    height, width = hr_img.shape[-2:]
+    inside, extremes = (..., slice(border, height - border), slice(border, width - border)), []
+    for pair in zip(sr_img.split(num_images), hr_img.split(num_images), strict=True):
+        extremes.append([torch.stack(img.aminmax()) for img in pair])
+        yield tuple(img[inside].to(torch.promote_types(img.dtype, torch.float32)) for img in pair)
+    for name, found in zip(("sr_img", "hr_img"), zip(*extremes, strict=True), strict=True):
+        lows, highs = torch.stack(found).unbind(1)
+        _check_range(name, torch.stack([lows.min(), highs.max()]), data_range)
 
 
 def _luma(img: Tensor) -> Tensor:
@@ -75,9 +96,9 @@ def psnr(sr_img: Tensor, hr_img: Tensor, channel: str = "rgb", border: int = 0, 
     The mean of the result is a data set's PSNR; that of a batch's pooled MSE is lower. Raises ValueError for anything
     that is not such a pair of images; values may leave the range by a thousandth of it.
     """
-    sr_img, hr_img = _checked(channel, border, data_range, sr_img=sr_img, hr_img=hr_img)
+    _check_shapes(channel, border, data_range, sr_img=sr_img, hr_img=hr_img)
     mse = []
-    for sr, hr in _pieces(sr_img, hr_img, num_values=2**18):
+    for sr, hr in _pieces(sr_img, hr_img, border, data_range, num_values=2**16):
         difference = _luma(sr - hr) if channel == "y" else sr - hr
         mse.append(difference.square_().mean((1, 2, 3)).double())
     return 10 * torch.log10(data_range**2 / torch.cat(mse))
@@ -110,38 +131,52 @@ def ssim(
     outside the image (the course document).
     """
     _require(window in ("valid", "zero"), f"window must be 'valid' or 'zero', found {window!r}.")
-    sr_img, hr_img = _checked(channel, border, data_range, WINDOW_SIZE, sr_img=sr_img, hr_img=hr_img)
+    _check_shapes(channel, border, data_range, WINDOW_SIZE, sr_img=sr_img, hr_img=hr_img)
     margin, offset = WINDOW_SIZE // 2 if window == "zero" else 0, 16 / 255 * data_range
-    values, strip = [], 64  # rows of the map at a time: in float64 they stay in the cache
-    for pair in _pieces(sr_img, hr_img, num_values=2**16):
+    values, strip = [], 3 * BAND  # rows of windows at a time: in float64 they stay in the cache
+    for pair in _pieces(sr_img, hr_img, border, data_range, num_values=2**15):
         x, y = (_luma(img.double()) + offset if channel == "y" else img.double() for img in pair)
         x, y = (F.pad(img, [margin] * 4) for img in (x, y))
-        rows = (slice(top, top + strip + WINDOW_SIZE - 1) for top in range(0, x.shape[-2] - WINDOW_SIZE + 1, strip))
-        strips = [_ssim_map(x[..., row, :], y[..., row, :], data_range) for row in rows]
-        values.append(torch.cat(strips, -1).mean((1, 2, 3)))
+        rows = [slice(top, top + strip + WINDOW_SIZE - 1) for top in range(0, x.shape[-2] - WINDOW_SIZE + 1, strip)]
+        total = sum(_ssim_sum(x[..., row, :], y[..., row, :], data_range) for row in rows)
+        values.append(total / (math.prod(side - WINDOW_SIZE + 1 for side in x.shape[2:]) * x.shape[1]))
     return torch.cat(values)
 
 
-def _ssim_map(x: Tensor, y: Tensor, data_range: float) -> Tensor:
-    """SSIM wherever a full window fits: (N, C, H, W) float64 -> (N, C, W - 10, H - 10). In float32, E[x²] - E[x]² would
-    lose the digits that flat areas need. Only the sum of the two variances counts, so E[x² + y²] is one map.
+def _ssim_sum(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    """SSIM wherever a full window fits, added up: (N, C, H, W) float64 -> (N,). In float32, E[x²] - E[x]² would lose
+    the digits that flat areas need. Only the sum of the two variances counts, so E[x² + y²] is one map.
     """
-    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    maps = torch.stack([x, y, x * y, x * x + y * y])
-    mean_x, mean_y, mean_xy, mean_squares = _filtered(_filtered(maps).mT.contiguous())
+    (num, channels, height, width), (c1, c2) = x.shape, ((K * data_range) ** 2 for K in (K1, K2))
+    x, y = (img.flatten(0, 1).transpose(0, 1) for img in (x, y))
+    maps = _filtered(torch.stack([x, y, x * y, x * x + y * y], 1).view(height, -1)).view(-1, width)
+    means = _filtered(maps.T.contiguous()).view(width - WINDOW_SIZE + 1, -1, 4, num, channels)
+    mean_x, mean_y, mean_xy, mean_squares = means.unbind(2)
     product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-    return (2 * product + c1) * (2 * (mean_xy - product) + c2) / ((squares + c1) * (mean_squares - squares + c2))
+    ssim_map = (2 * product + c1) * (2 * (mean_xy - product) + c2) / ((squares + c1) * (mean_squares - squares + c2))
+    return ssim_map.sum((0, 1, 3))
 
 
-def _filtered(img: Tensor) -> Tensor:
-    """Every column under the Gaussian window: (..., H, W) -> (..., H - 10, W). A sum of shifted images is quick."""
+def _filtered(maps: Tensor) -> Tensor:
+    """Every column under the Gaussian window: (H, K) float64 -> (H - 10, K). Products with a band matrix: though most
+    of its entries are 0, they take half the time of adding up eleven shifted copies.
+    """
+    num_rows = len(maps) - WINDOW_SIZE + 1
+    whole, rest = num_rows - num_rows % BAND, num_rows % BAND
+    parts = []
+    if whole:
+        blocks = maps[: whole + WINDOW_SIZE - 1].unfold(0, BAND + WINDOW_SIZE - 1, BAND).mT
+        parts.append((_band(BAND, maps.device) @ blocks).flatten(0, 1))
+    if rest:
+        parts.append(_band(rest, maps.device) @ maps[whole:])
+    return torch.cat(parts) if len(parts) > 1 else parts[0]  # cat would copy
+
+
+@lru_cache
+def _band(num_rows: int, device: torch.device) -> Tensor:
+    """The Gaussian window on each row, one column further right: (num_rows, num_rows + 10) float64."""
     gauss = torch.signal.windows.gaussian(WINDOW_SIZE, std=WINDOW_SIGMA, dtype=torch.float64)
-    first, *others = (gauss / gauss.sum()).tolist()
-    height = img.shape[-2] - WINDOW_SIZE + 1
-    total = img[..., :height, :] * first
-    for shift, weight in enumerate(others, 1):
-        total.add_(img[..., shift : shift + height, :], alpha=weight)
-    return total
+    return torch.stack([F.pad(gauss / gauss.sum(), (i, num_rows - 1 - i)) for i in range(num_rows)]).to(device)
 
 
 def ssim_loss(sr_img: Tensor, hr_img: Tensor) -> Tensor:
@@ -160,15 +195,21 @@ def ssim_loss(sr_img: Tensor, hr_img: Tensor) -> Tensor:
 
 class NIQE:
     """How far an image's local statistics are from those of photographs, lower is better: no reference is needed.
-    Source: Mittal et al. 2013, "Making a completely blind image quality analyzer".
+    Source: Mittal et al. 2013, "Making a completely blind image quality analyzer", and the authors' code.
 
-    photographs: RGB images (3, H, W), float in [0, 1]; those with a side under 96 are passed over. Scores compare only
-    under one set of photographs; the paper's 125 are others. Differs from the authors' code also in the luma (BT.601 in
-    limited range), in halving with torch's antialiased bicubic, and in leaving out flat blocks. An image of few blocks
-    (256x256 has four) gives a rough score.
+    photographs: RGB images (3, H, W), float in [0, 1]; those with a side under 96 are passed over. Without them the
+    statistics are the authors', of their 125 photographs, as the literature uses: scores compare only under one set.
+    Differs from the authors' code in the luma, which is Y of BT.601, 16 to 235, rounded, as papers on super-resolution
+    feed it. An image of few blocks (256x256 has four) gives a rough score.
     """
 
-    def __init__(self, photographs: Iterable[Tensor]):
+    def __init__(self, photographs: Iterable[Tensor] | None = None):
+        if photographs is None:
+            self.mean, lower = torch.from_numpy(np.loadtxt(NIQE_PARAMETERS)).flatten().tensor_split([36])
+            self.covariance = lower.new_zeros(36, 36)
+            self.covariance[tuple(torch.tril_indices(36, 36))] = lower
+            self.covariance += self.covariance.tril(-1).T
+            return
         blocks = [_block_features(img) for img in photographs if min(img.shape[1:]) >= NIQE_BLOCK]
         sharp = [features[sharpness > 0.75 * sharpness.max()] for features, sharpness in blocks]
         self.mean, self.covariance = _statistics(torch.cat([torch.empty(0, 36), *sharp]))
@@ -193,10 +234,10 @@ class NIQE:
 
 
 def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and covariance over the blocks that are not flat, which have no shape to fit; a mean of nan if all are."""
-    features = features[features.isfinite().all(1)].double()
-    covariance = features.T.cov() if len(features) > 1 else features.new_zeros(36, 36)
-    return features.mean(0), covariance
+    """Mean of each feature, and covariance, over the blocks that have it: a flat block has but its shape, nan else."""
+    features = features.double()
+    whole = features[features.isfinite().all(1)]
+    return features.nanmean(0), whole.T.cov() if len(whole) > 1 else features.new_zeros(36, 36)
 
 
 @torch.no_grad()
@@ -205,7 +246,7 @@ def _block_features(img: Tensor) -> tuple[Tensor, Tensor]:
     fits = img.ndim == 3 and img.shape[0] == 3 and img.is_floating_point() and min(img.shape[1:]) >= NIQE_BLOCK
     _require(fits, f"a float image (3, H, W) with sides >= {NIQE_BLOCK} was expected, found {tuple(img.shape)}.")
     height, width = (side // NIQE_BLOCK * NIQE_BLOCK for side in img.shape[1:])
-    luma = _luma(img[None, :, :height, :width].double()) * 255 + 16
+    luma = (_luma(img[None, :, :height, :width].double()) * 255 + 16).round()
     gauss = torch.signal.windows.gaussian(7, std=7 / 6, dtype=luma.dtype, device=luma.device)
     window = torch.outer(gauss, gauss)[None, None] / gauss.sum() ** 2
     features, sharpness = [], None
@@ -213,13 +254,15 @@ def _block_features(img: Tensor) -> tuple[Tensor, Tensor]:
         padded = F.pad(luma, (3, 3, 3, 3), mode="replicate")
         mean = F.conv2d(padded, window)
         contrast = (F.conv2d(padded**2, window) - mean**2).abs().sqrt()
-        blocks = _blocks((luma - mean) / (contrast + 1), side)
+        normalized = (luma - mean) / (contrast + 1)
+        normalized[normalized.abs() < 1e-9] = 0  # a flat area: the sign of a rounding error would count
+        blocks = _blocks(normalized, side)
         sharpness = _blocks(contrast, side).mean((1, 2)) if sharpness is None else sharpness
         shape, _, left, right = _fit_asymmetric(blocks.flatten(1))
         features += [shape, (left + right) / 2]
         for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):  # how a pixel goes with its neighbour
             features += _fit_asymmetric((blocks * blocks.roll(shift, (1, 2))).flatten(1))
-        luma = F.interpolate(luma, scale_factor=0.5, mode="bicubic", antialias=True)
+        luma = imresize(luma, 0.5)
     return torch.stack(features, 1), sharpness
 
 
@@ -231,14 +274,13 @@ def _blocks(plane: Tensor, side: int) -> Tensor:
 def _fit_asymmetric(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Asymmetric generalised Gaussians fitted to the rows of (B, K) (Lasmar et al. 2009): shape, mean, left and right
     scale, (B,) each. Shape 2 is a Gaussian, 1 a Laplacian."""
-    shapes = torch.arange(0.2, 10, 0.001, dtype=values.dtype, device=values.device)
+    shapes = torch.arange(0.2, 10.0005, 0.001, dtype=values.dtype, device=values.device)
     ratios = (2 * torch.lgamma(2 / shapes) - torch.lgamma(1 / shapes) - torch.lgamma(3 / shapes)).exp()
     left, right = ((values.square() * side).sum(1).div(side.sum(1)).sqrt() for side in (values < 0, values > 0))
     skew = left / right
     ratio = values.abs().mean(1).square() / values.square().mean(1)
     ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
-    shape = shapes[torch.searchsorted(ratios, ratio).clamp(max=len(shapes) - 1)]
-    shape = torch.where(ratio.isfinite(), shape, torch.nan)
+    shape = shapes[(ratios - ratio[:, None]).abs().argmin(1)]  # the first, 0.2, where all are nan, as in MATLAB
     scale = ((torch.lgamma(1 / shape) - torch.lgamma(3 / shape)) / 2).exp()
     mean = (right - left) * scale * (torch.lgamma(2 / shape) - torch.lgamma(1 / shape)).exp()
     return shape, mean, left * scale, right * scale
@@ -251,8 +293,10 @@ def chroma_error(img: Tensor, truth: Tensor) -> Tensor:
     """Root mean square distance of CIELAB's a and b (D65), not its lightness: (N, 3, H, W) in [0, 1] -> (N,)."""
     from skimage.color import rgb2lab
 
-    images = _checked(img=img, truth=truth)
-    lab, true_lab = (rgb2lab(x.detach().cpu().double().numpy(), channel_axis=1) for x in images)
+    _check_shapes(img=img, truth=truth)
+    for name, image in (("img", img), ("truth", truth)):
+        _check_range(name, torch.stack(image.aminmax()))
+    lab, true_lab = (rgb2lab(x.detach().cpu().double().numpy(), channel_axis=1) for x in (img, truth))
     return torch.from_numpy(lab - true_lab)[:, 1:].square().sum(1).mean((1, 2)).sqrt()
 
 
@@ -262,7 +306,8 @@ def colourfulness(img: Tensor) -> Tensor:
     The third measure of Hasler and Süsstrunk 2003, "Measuring colourfulness in natural images", on 0 to 255. People
     called images of 15 slightly, of 45 quite and of 82 highly colourful.
     """
-    _checked(img=img)
+    _check_shapes(img=img)
+    _check_range("img", torch.stack(img.aminmax()))
     red, green, blue = (img.double() * 255).unbind(1)
     opponents = torch.stack([red - green, (red + green) / 2 - blue]).flatten(2)
     spread, shift = opponents.std(2, correction=0).norm(dim=0), opponents.mean(2).norm(dim=0)
@@ -302,9 +347,16 @@ def evaluate(sr_img: Tensor, hr_img: Tensor, protocol: str = "literature", scale
     """PSNR and SSIM of (N, 3, H, W) images under a protocol of `PROTOCOLS`: {"psnr_db": (N,), "ssim": (N,)}.
 
     sr_img may leave [0, 1]: it is `quantize`d first. scale_factor is the border where the protocol shaves one.
+    hr_img may be (N, 1, H, W), of files stored grey, as one of Set14 is: on luma the literature takes them as they are,
+    not squeezed into 16 to 235, so sr_img's full-range luma, 0.299 R + 0.587 G + 0.114 B, stands against them.
     """
-    rules = _rules(protocol)
-    given = (quantize(sr_img), hr_img, rules.channel, border_of(protocol, scale_factor))
+    rules, sr_img = _rules(protocol), quantize(sr_img)
+    channel = rules.channel
+    if sr_img.shape[1:2] == (3,) and hr_img.ndim == 4 and hr_img.shape[1] == 1:
+        if channel == "y":
+            sr_img, channel = _luma(sr_img) * (255 / 219), "rgb"
+        hr_img = hr_img.expand(-1, sr_img.shape[1], -1, -1)
+    given = sr_img, hr_img, channel, border_of(protocol, scale_factor)
     return {"psnr_db": psnr(*given), "ssim": ssim(*given, window=rules.window)}
 
 
@@ -343,22 +395,24 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> T
 
 
 def _differences(a: Tensor, b: Tensor, fit: bool, wanted: str) -> Tensor:
-    """a less b on each image, the mean over S pairs of networks where there are several: (N,) float64."""
-    fit = fit and a.shape == b.shape and a.ndim in (1, 2) and a.numel()
+    """a less b by each of S pairs of networks on each image, the mean over axes between the two: (S, N) float64."""
+    fit = fit and a.shape == b.shape and 1 <= a.ndim <= 3 and a.numel()
     found = f"{tuple(a.shape)} of {a.dtype} and {tuple(b.shape)} of {b.dtype}"
-    _require(fit, f"(N,) or (S, N) {wanted}, were expected, both alike, found {found}.")
-    return torch.atleast_2d(a.double() - b.double()).mean(0)
+    _require(fit, f"(N,), (S, N) or (S, D, N) {wanted}, were expected, both alike, found {found}.")
+    each = torch.atleast_2d(a.double() - b.double())
+    return each.reshape(len(each), -1, each.shape[-1]).mean(1)
 
 
 def paired_bootstrap(correct_a: Tensor, correct_b: Tensor) -> tuple[float, float, float]:
     """Accuracy of a less that of b on the same images, with its 95 % interval: (difference, low, high).
 
     correct_a, correct_b: (N,) bool, whether each image was classified correctly; or (S, N), by S pairs of networks,
-    whose mean difference on each image then counts. Percentile bootstrap over the images (Efron 1979), 10,000
-    resamples. How often each possible difference occurs is all that resampling changes, so these counts are drawn.
+    whose mean difference on each image then counts: the interval covers the choice of images, not that of networks
+    (`paired_interval` covers both). Percentile bootstrap over the images (Efron 1979), 10,000 resamples. How often each
+    possible difference occurs is all that resampling changes, so these counts are drawn.
     """
     are_bool = correct_a.dtype == correct_b.dtype == torch.bool
-    gained = _differences(correct_a, correct_b, are_bool, "torch.bool, one entry per image")
+    gained = _differences(correct_a, correct_b, are_bool, "torch.bool, one entry per image").mean(0)
     values, counts = gained.unique(return_counts=True)
     total = len(gained)
     drawn = np.random.default_rng(0).multinomial(total, (counts / total).tolist(), size=10_000)
@@ -369,20 +423,35 @@ def paired_bootstrap(correct_a: Tensor, correct_b: Tensor) -> tuple[float, float
 def paired_interval(values_a: Tensor, values_b: Tensor) -> tuple[float, float, float]:
     """Mean of a less that of b on the same images, with its 95 % interval: (difference, low, high).
 
-    values_a, values_b: (N,) or (S, N) numbers such as PSNRs, as in `paired_bootstrap`. Taken as normal: N is large.
+    values_a, values_b: numbers, or bool as right or wrong. (N,) on N images: the interval covers the choice of images,
+    taken as normal, for N is large. (S, N) by S pairs of networks, each from a random seed of its own, on the same
+    images: it covers images and seeds, which cross (Owen 2007, "The pigeonhole bootstrap"). (S, D, N) with D
+    degradations: as for (S, N) with an image's mean over them; they count as fixed, so other degradations are not
+    covered.
+    The margin is the root of the sum of two squares (Zou and Donner 2008): that over images of the mean over seeds, and
+    that over seeds of the mean over images, with Student's t of S - 1 degrees of freedom (4.30 for three seeds). What
+    depends on image and seed together is in both, so the interval covers a little more than 95 %, never less.
     """
+    from scipy.special import stdtrit
+
     gained = _differences(values_a, values_b, values_a.shape[-1] > 1, "numbers, of two or more images")
-    mean, margin = gained.mean().item(), 1.959964 * gained.std().item() / len(gained) ** 0.5
-    return mean, mean - margin, mean + margin
+    num_seeds, num_images = gained.shape
+    mean, variance = gained.mean().item(), 1.959964**2 * gained.mean(0).var().item() / num_images
+    if num_seeds > 1:
+        variance += stdtrit(num_seeds - 1, 0.975).item() ** 2 * gained.mean(1).var().item() / num_seeds
+    return mean, mean - variance**0.5, mean + variance**0.5
 
 
-def compare(correct_a: Tensor, correct_b: Tensor) -> dict[str, float | list[float]]:
+def compare(correct_a: Tensor, correct_b: Tensor) -> dict[str, float | str | list[float]]:
     """Accuracy of a less that of b in percentage points: "points", the 95 % interval "low" and "high" by
-    `paired_bootstrap`, and "by_seed", each pair of networks on its own. correct_a, correct_b: (N,) or (S, N) bool.
+    `paired_interval`, "by_seed", each pair of networks on its own, and what the interval "covers": "images and seeds",
+    or "images" where there is but one pair. correct_a, correct_b: (N,), (S, N) or (S, D, N) bool.
     """
-    points, low, high = (100 * value for value in paired_bootstrap(correct_a, correct_b))
-    by_seed = 100 * torch.atleast_2d(correct_a.double() - correct_b.double()).mean(1)
-    return {"points": points, "low": low, "high": high, "by_seed": by_seed.tolist()}
+    are_bool = correct_a.dtype == correct_b.dtype == torch.bool
+    by_seed = _differences(correct_a, correct_b, are_bool, "torch.bool, one entry per image").mean(1)
+    points, low, high = (100 * value for value in paired_interval(correct_a, correct_b))
+    covers = "images and seeds" if len(by_seed) > 1 else "images"
+    return {"points": points, "low": low, "high": high, "by_seed": (100 * by_seed).tolist(), "covers": covers}
 
 
 def signed(value: float) -> str:

@@ -28,7 +28,7 @@ import datasets  # noqa: E402
 import metrics  # noqa: E402
 import training  # noqa: E402
 from tests.matlab import plain_imresize  # noqa: E402
-from tools import runs, upscale  # noqa: E402
+from tools import files, runs, upscale  # noqa: E402
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -158,7 +158,7 @@ def main(names: list[str], path: Path = ROOT / "results" / "bench.json") -> int:
         for one in measured:
             print(f"{one['what']}: {one['ratio']:.2f} times as fast as {one['against']}", flush=True)
         rows = [one for one in rows if one["part"] != part] + measured
-        runs.write_json(path, {"environment": environment, "rows": rows})
+        files.write_json(path, {"environment": environment, "rows": rows})
     return 0
 
 

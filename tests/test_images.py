@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+import png
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 import datasets
 from datasets import imresize
+from tools import images
 
 from .conftest import random_image, refuses, save
 from .matlab import plain_imresize
@@ -102,12 +104,36 @@ def test_every_mode_becomes_rgb_bytes(tmp_path, mode):
     assert read.dtype == torch.uint8 and np.abs(read.numpy() - np.array(gradient).astype(int)).max() <= 3
 
 
-def test_16_bit_grey_is_scaled_and_transparency_composited_over_white(tmp_path):
+def test_16_bit_grey_is_scaled(tmp_path):
     Image.fromarray(np.array([[0, 128, 129, 257, 32896, 65407, 65535]], np.uint16)).save(tmp_path / "deep.png")
     assert datasets.read_image(tmp_path / "deep.png")[0, 0].tolist() == [0, 0, 1, 1, 128, 255, 255]
-    Image.new("RGBA", (4, 4), (200, 0, 0, 0)).save(tmp_path / "clear.png")
+
+
+@pytest.mark.parametrize("depth, pixels, key, expected", [  # the first pixel is transparent, the second is not
+    (1, [1, 0], 1, [[255] * 3, [0] * 3]), (2, [2, 1], 2, [[170] * 3, [85] * 3]), (4, [5, 10], 5, [[85] * 3, [170] * 3]),
+    (8, [7, 8], 7, [[7] * 3, [8] * 3]), (16, [40000, 40001], 40000, [[156] * 3] * 2),
+    (8, [1, 2, 3, 1, 2, 4], (1, 2, 3), [[1, 2, 3], [1, 2, 4]]),
+    (16, [256, 512, 1025, 256, 512, 65535], (256, 512, 1025), [[1, 2, 4], [1, 2, 255]]),
+])  # fmt: skip
+def test_a_transparent_key_counts_at_every_depth_and_is_white_for_training(tmp_path, depth, pixels, key, expected):
+    writer = png.Writer(2, 1, greyscale=isinstance(key, int), bitdepth=depth, transparent=key)
+    with open(tmp_path / "key.png", "wb") as file:
+        writer.write(file, [pixels])
+    read = images.read_file(tmp_path / "key.png")
+    assert read.pixels[:, 0].T.tolist() == [[*expected[0], 0], [*expected[1], 255]]
+    assert read.left_out == (["8 of 16 bits a channel"] if depth == 16 else [])
+    assert datasets.read_image(tmp_path / "key.png")[:, 0].T.tolist() == [[255] * 3, expected[1]]
+
+
+def test_transparency_is_composited_over_white_as_by_pillow(tmp_path):
+    color, opacity = (np.arange(256, dtype=np.uint8).reshape(shape).repeat(256, axis) for shape, axis in
+                      (((256, 1), 1), ((1, 256), 0)))  # fmt: skip
+    img = Image.fromarray(np.dstack([color, color[::-1], opacity, opacity]))
+    white = Image.alpha_composite(Image.new("RGBA", img.size, "white"), img).convert("RGB")
+    img.save(tmp_path / "every.png")
+    assert np.array_equal(datasets.read_image(tmp_path / "every.png").permute(1, 2, 0), white)
     Image.new("P", (4, 4), 0).save(tmp_path / "palette.png", transparency=0)
-    assert all((datasets.read_image(tmp_path / f"{name}.png") == 255).all() for name in ("clear", "palette"))
+    assert (datasets.read_image(tmp_path / "palette.png") == 255).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -134,12 +160,31 @@ def test_unreadable_metadata_is_no_unreadable_image(tmp_path, metadata):
     assert torch.equal(datasets.read_image(tmp_path / "x.png"), img)
 
 
-def test_colours_are_converted_to_srgb(tmp_path):
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # A space whose red and green have changed places: the two tags' names, and the name that readers know sRGB by.
-    swapped = srgb.replace(b"rXYZ", b"?XYZ").replace(b"gXYZ", b"rXYZ").replace(b"?XYZ", b"gXYZ")
-    swapped = swapped.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
-    cases = [("RGB", srgb, (255, 40, 10)), ("RGB", swapped, (40, 255, 10)), ("RGBA", swapped, (40, 255, 10))]
+@pytest.mark.parametrize("megabytes", [2, 80])  # more than Pillow reads, and more than the project lets it read
+def test_large_and_damaged_metadata_do_not_stop_pixels(tmp_path, megabytes):
+    img, text, exif = random_image(6, 4), PngImagePlugin.PngInfo(), Image.Exif()
+    exif[0x0112] = 3
+    text.add_text("much", "x" * (megabytes << 20), zip=True)
+    path = save(tmp_path / "text.png", img, pnginfo=text, exif=exif)
+    assert torch.equal(datasets.read_image(path), img.flip(1, 2))
+    save(tmp_path / "profile.png", img, icc_profile=bytes(megabytes << 20))
+    assert torch.equal(datasets.read_image(tmp_path / "profile.png"), img)
+    path.write_bytes(path.read_bytes().replace(b"zTXtmuch", b"zTXtMUCH"))  # its checksum no longer fits
+    assert torch.equal(datasets.read_image(path), img.flip(1, 2))
+
+
+SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+# A space whose red and green have changed places: the two tags' names, and the name that readers know sRGB by.
+SWAPPED_PROFILE = SRGB_PROFILE.replace(b"rXYZ", b"?XYZ").replace(b"gXYZ", b"rXYZ").replace(b"?XYZ", b"gXYZ")
+SWAPPED_PROFILE = SWAPPED_PROFILE.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+
+
+def test_colors_are_converted_to_srgb(tmp_path):
+    swapped = SWAPPED_PROFILE
+    cases = [("RGB", SRGB_PROFILE, (255, 40, 10)), ("RGB", swapped, (40, 255, 10)), ("RGBA", swapped, (40, 255, 10))]
+    Image.new("RGB", (2, 2), (255, 40, 10)).save(tmp_path / "kept.png", icc_profile=swapped)
+    kept = images.read_file(tmp_path / "kept.png", keep_profile=True)
+    assert kept.profile == swapped and kept.pixels[:, 0, 0].tolist() == [255, 40, 10]
     # grey stays grey; a profile for other channels is no use
     for mode, profile, expected in (*cases, ("L", swapped, None), ("CMYK", swapped, None)):
         img = Image.new("RGB", (2, 2), (255, 40, 10)).convert(mode)
@@ -170,3 +215,5 @@ def test_list_images_sorts_and_passes_over_what_is_hidden(tmp_path):
     assert [f.name for f in datasets.list_images(folder)] == ["a.png", "b.PNG"]
     for empty, message in ((tmp_path / "none", "is no folder"), (folder / "folder.png", "holds no image")):
         refuses(FileNotFoundError, f"{message}: put image files there", datasets.list_images, empty)
+    save(folder / "one" / "two" / "c.jpg", random_image(8, 8))
+    assert images.inner_folders(folder) == ["one"]

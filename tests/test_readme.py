@@ -86,15 +86,22 @@ def check_run_py(arguments: list[str]) -> None:
     if command == "train":
         table = TABLES[notebooks[rest[0]]]
         for option, value in zip(rest[1::2], rest[2::2], strict=True):
-            known = {"--arm": table.get("arms"), "--seed": table.get("seeds"), "--profile": [PROFILES]}[option]
+            known = {"--arm": table.get("arms"), "--seed": table.get("seeds"), "--profile": [PROFILES],
+                     "--sweep": [[value] if value.partition("=")[0] in table else []]}[option]  # fmt: skip
             assert value.startswith("$") or value in map(str, known[1] if len(known) > 1 else known[0])
+    elif command == "upscale":
+        assert upscale.main(rest) == 0
+    elif command == "data":
+        assert set(rest) <= {*download.ARCHIVES, "NAME"}
+    elif command == "list":
+        assert set(rest) <= {*run.NOTEBOOKS}
     else:
         assert all(word in notebooks or (command == "test" and word == "--long") for word in rest)
 
 
 @each_document
 def test_commands_are_accepted(name, monkeypatch):
-    for work in ("upscale_files", "show_test_sets"):
+    for work in ("upscale_files", "_show_test_sets"):
         monkeypatch.setattr(upscale, work, lambda *_: None)
     for words in commands(name):
         if words[0] == "torchrun":
@@ -103,10 +110,6 @@ def test_commands_are_accepted(name, monkeypatch):
             check_run_py(options.training_script_args)
         elif words[1] == "run.py":
             check_run_py(words[2:])
-        elif words[1] == "upscale.py":
-            assert upscale.main(words[2:]) == 0
-        elif words[1] == "datasets.py":
-            assert words[2:] == [] or (words[2] == "download" and words[3] in (*download.ARCHIVES, "NAME"))
         else:
             assert (ROOT / words[1]).exists(), words
 
@@ -115,7 +118,8 @@ def test_snippet_restores_and_classifies(tmp_path, monkeypatch, capsys):
     """With the study's weights, on the photograph of a cat that comes with scikit-image."""
     head = datasets.embedded_photographs("test")[0][0][:, :288, 75:363]
     Image.fromarray(head.permute(1, 2, 0).numpy()).save(tmp_path / "photo.jpg")
-    (tmp_path / "results").symlink_to(ROOT / "results")
+    for name in ("results", "hubconf.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     found = {}
     exec(compile("".join(blocks("README.md", "python")), "README.md", "exec"), found)

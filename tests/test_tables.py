@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ladder
-from tools import runs, settings, tables
+from tools import files, notebooks, runs, settings, tables
 
 from .conftest import ROOT
 
@@ -93,27 +93,17 @@ def test_weights_load_anywhere_are_their_runs_and_small():
     for path in paths:
         state = torch.load(path, weights_only=True)  # no map_location: nothing in it needs a GPU
         assert all(value.isfinite().all() for value in state.values()), path
-        assert runs.read_run(path.parent).info["weights"] == runs.file_fingerprint(path), path
+        assert runs.read_run(path.parent).info["weights"] == files.file_fingerprint(path), path
     assert len(paths) >= 10 and sum(path.stat().st_size for path in paths) < 70e6
 
 
-def test_kept_answers_are_those_of_the_weights_beside_them():
-    first = [runs.file_fingerprint(RESULTS / task / "model.pth") for task in ("task1", "task2")]
-    kept = [path for name in ("test.pth", "unseen.pth") for path in tracked(name) if "multi" in path.parts]
-    assert len(kept) > 30
-    for path in kept:
-        weights = runs.read_tensors(path)["key"][0]
-        fixed = path.parent.name in ladder.FIXED
-        assert list(weights.values()) == first if fixed else weights == runs.read_info(path.parent)["weights"], path
-
-
-def test_the_present_settings_read_the_shipped_runs():
-    """Else a clone would train for hours, or stop with a sentence."""
-    wanted = {RESULTS / task: settings.choose(task, "study") for task in ("task1", "task2", "resshuffle_x4")}
-    chosen = settings.choose("multi", "study")
-    for name in chosen.arms:
-        weight = ladder.ARMS[name].lambda_sr
-        wanted |= {RESULTS / "multi" / f"seed{seed}" / name: chosen.trained(
-            lambda_sr=chosen.lambda_sr if weight is None else weight, seed=seed) for seed in chosen.seeds}
-    for folder, recipe in wanted.items():
-        assert runs.find_run(folder, recipe, runs.read_info(folder)["data"]), folder
+@pytest.mark.parametrize("name", settings.NOTEBOOKS.values())
+def test_a_committed_notebook_shows_the_study(name, real_data, tmp_path, capsys):
+    """As a clone has it, with CIFAR-10, Set5 and Set14 and none of the training photographs: nothing in code, settings
+    or degradation differs from what the runs in results/ were made by, and no answer that they keep is computed anew.
+    """
+    for part in ("CIFAR10", "Set5", "Set14"):
+        (tmp_path / part).symlink_to(real_data(part))
+    notebooks.run_cells(ROOT / name, {"data_root": str(tmp_path)}, until="training")
+    said = capsys.readouterr().out
+    assert "Profile study" in said and "differs from the study" not in said, said[-2000:]

@@ -1,5 +1,9 @@
 """upscale.py: tiles without seams, files that come out whole and are never written over, scores of test sets."""
+import errno
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +19,8 @@ import training
 from tools import runs, sr, upscale
 from tools import settings as settings_tables
 
-from .conftest import random_image, refuses, save, write_run
+from .conftest import ROOT, random_image, refuses, save, write_run
+from .test_images import SWAPPED_PROFILE
 
 
 def trained_like(model, std=1e-3, bias=0.5):
@@ -56,6 +61,32 @@ def test_radius_and_cuts_by_hand():
     refuses(ValueError, "Colorizer cannot be cut into tiles", upscale.receptive_radius, COLORIZER)
 
 
+class Small(torch.nn.Module):
+    """Two convolutions and PixelShuffle, the features between them scaled by `pool` of themselves."""
+
+    scale_factor = 2
+
+    def __init__(self, pool=lambda features: 1, dilation=1):
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3, padding="same", dilation=dilation)
+        self.second, self.shuffle = torch.nn.Conv2d(8, 12, (1, 5), padding="same"), torch.nn.PixelShuffle(2)
+        self.pool = pool
+
+    def forward(self, img):
+        features = self.first(img)
+        return self.shuffle(self.second(features * self.pool(features))) + 0.5
+
+
+def test_dilation_counts_and_a_network_that_sees_the_whole_image_is_not_cut():
+    img, dilated = random_image(60, 44), Small(dilation=8).eval()
+    assert upscale.receptive_radius(dilated) == 8 * 1 + 2
+    assert difference(upscale.upscale(dilated, img, 16), upscale.upscale(dilated, img)).max() <= 1
+    for pool in (torch.nn.AdaptiveAvgPool2d(1), lambda features: features.mean((2, 3), keepdim=True)):
+        pooled = Small(pool).eval()
+        refuses(ValueError, "Small cannot be cut into tiles: .* more than the 3", upscale.upscale, pooled, img, 16)
+        assert upscale.upscale(pooled, img).shape == (3, 120, 88)  # which need not be cut
+
+
 @settings(max_examples=10)
 @given(st.sampled_from([SRNET, SRRESNET, RESSHUFFLE]), *[st.integers(1, 40)] * 2, st.sampled_from([8, 16, 24]))
 def test_tiles_have_no_seams(model, height, width, tile):
@@ -88,26 +119,85 @@ def test_a_long_thin_photograph_is_colorized_at_a_bounded_size(monkeypatch):
 
 
 @pytest.mark.parametrize("model", [SRNET, RESTORER, COLORIZER], ids=["srnet_x2", "restore", "colorize"])
-@pytest.mark.parametrize(("sides", "mode"), [((9, 12), "RGB"), ((9, 12), "P"), ((50, 1), "L"), ((1, 1), "RGB")])
-def test_files_of_any_mode_and_size(tmp_path, model, sides, mode):
-    path = save(tmp_path / "photo.png", random_image(*sides), mode)
-    out = upscale.upscale_file(path, "name", model=model)
-    assert out == tmp_path / "photo_name.png" and len(list(tmp_path.iterdir())) == 2
-    apply = upscale.colorize if model is COLORIZER else upscale.upscale
-    assert torch.equal(datasets.read_image(out), apply(model, datasets.read_image(path)))
+@pytest.mark.parametrize(("sides", "mode"), [((9, 12), "RGB"), ((9, 12), "P"), ((50, 1), "L"), ((1, 2), "RGB")])
+def test_files_of_any_mode_and_size_grey_ones_stay_grey(tmp_path, model, sides, mode):
+    grey = datasets.grey(random_image(*sides))  # as a file of three channels too
+    for img in (random_image(*sides), grey) if mode == "RGB" else (random_image(*sides),):
+        path = save(tmp_path / "photo.png", img, mode)
+        out = upscale.upscale_file(path, "name", model=model, again=True)
+        assert out == tmp_path / "photo_name.png" and len(list(tmp_path.iterdir())) == 2
+        stays = model is not COLORIZER and (mode == "L" or img is grey)
+        with Image.open(out) as file:
+            assert file.mode == ("L" if stays else "RGB")
+        expected = (upscale.colorize if model is COLORIZER else upscale.upscale)(model, datasets.read_image(path))
+        assert torch.equal(datasets.read_image(out), datasets.grey(expected) if stays else expected)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparency_is_kept_and_an_image_on_its_side_turned(tmp_path, mode):
-    exif = Image.Exif()
+@pytest.mark.parametrize("model", [SRNET, SRRESNET, RESTORER, COLORIZER])
+def test_transparency_is_kept_and_colors_do_not_mix_with_what_it_hides(tmp_path, model):
+    scale, exif = model.scale_factor, Image.Exif()
     exif[0x0112] = 6
-    pixels = torch.cat([random_image(12, 15), random_image(12, 15, seed=1)[:1]])
-    path = save(tmp_path / "a.png", pixels, mode, exif=exif)
-    with Image.open(upscale.upscale_file(path, "srnet_x2", tmp_path / "new" / "b.png", SRNET)) as file:
-        assert file.mode == "RGBA" and file.size == (24, 30)
-        found = torch.from_numpy(np.array(file)).permute(2, 0, 1)
-    assert torch.equal(found[3:], datasets.imresize(pixels[3:].rot90(-1, (1, 2)), 2))
-    assert torch.equal(found[:3], upscale.upscale(SRNET, datasets.read_image(path)))  # on white
+    pixels = torch.cat([random_image(32, 27), (random_image(32, 27, seed=1)[:1] // 2 + 1)])
+    pixels[3, 8:24] = 0  # no further from what is visible than colors are spread
+    upright = pixels.rot90(-1, (1, 2))
+
+    def found(name):
+        path = save(tmp_path / f"{name}.png", pixels, exif=exif)
+        with Image.open(upscale.upscale_file(path, "x", tmp_path / "new" / f"{name}.png", model)) as file:
+            assert file.mode == "RGBA"
+            return torch.from_numpy(np.array(file)).permute(2, 0, 1)
+
+    first = found("first")
+    assert torch.equal(first[3:], datasets.imresize(upright[3:], scale))
+    if model is COLORIZER:
+        assert torch.equal(first[:3], upscale.colorize(model, upright[:3]))
+        return
+    tiled = upscale.upscale(model, upright, 8)
+    assert difference(tiled, first).max() <= 1
+    pixels[:3, 8:24] = 255 - pixels[:3, 8:24]
+    assert torch.equal(found("second"), first)
+    pixels[3] = 128
+    assert torch.equal(found("third")[:3], upscale.upscale(model, pixels[:3].rot90(-1, (1, 2))))  # no color of its own
+
+
+def test_a_png_file_keeps_what_it_can_hold_and_the_rest_is_named(tmp_path, capsys):
+    exif = Image.Exif()
+    camera, place = {0x9003: "2020:01:01 00:00:00", 0xA002: 15}, {1: "N"}
+    exif.update({0x0112: 6, 0x010E: "a caption", 0x0100: 15, 0x8769: camera, 0x8825: place})
+    for suffix, options in (("png", {}), ("jpg", {"comment": b"x"}), ("tif", {}), ("webp", {})):
+        options |= {"dpi": (300, 150), "exif": exif.tobytes(), "icc_profile": SWAPPED_PROFILE}
+        path = save(tmp_path / f"a.{suffix}", random_image(12, 15), **options)
+        with Image.open(upscale.upscale_file(path, suffix, model=SRNET)) as file:
+            file.load()
+            assert file.size == (24, 30) and file.info["icc_profile"] == SWAPPED_PROFILE
+            assert suffix == "webp" or file.info["dpi"] == pytest.approx((300, 150), abs=0.02)
+            kept = file.getexif()
+            assert kept[0x010E] == "a caption" and not {0x0112, 0x0100, 0x0111} & set(kept)
+            assert kept.get_ifd(0x8769) == {0x9003: "2020:01:01 00:00:00"} and kept.get_ifd(0x8825) == place
+        out = capsys.readouterr().out
+        assert ("comments) left out" in out) == (suffix == "jpg") and "further" not in out and "16" not in out
+    path = save(tmp_path / "grey.png", datasets.grey(random_image(9, 9)), icc_profile=SWAPPED_PROFILE)
+    with Image.open(upscale.upscale_file(path, "grey", model=SRNET)) as file:
+        assert file.mode == "L" and "icc_profile" not in file.info
+    frames = [Image.new("L", (8, 8), value) for value in (0, 99, 200)]
+    frames[0].save(tmp_path / "many.gif", save_all=True, append_images=frames[1:])
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 999).save(tmp_path / "deep.tif")
+    for name, said in (("many.gif", "2 further frames left out"), ("deep.tif", "8 of 16 bits a channel left out")):
+        upscale.upscale_file(tmp_path / name, "x", model=SRNET)
+        assert said in capsys.readouterr().out
+
+
+def test_a_large_photograph_is_colorized_in_little_memory(tmp_path):
+    Image.new("LA", (99, 99), (99, 200)).save(tmp_path / "small.png")
+    Image.new("LA", (4000, 3000), (99, 200)).save(tmp_path / "large.png")
+    script = f"""import resource
+from tests.test_upscale import COLORIZER, upscale
+for name in ("small", "large"):
+    upscale.upscale_file(f"{tmp_path}/{{name}}.png", "colorize", model=COLORIZER)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"""
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    small, large = map(int, run.stdout.split())
+    assert (large - small) * 1024 / (4000 * 3000) < 25  # bytes a pixel; a network itself takes less than 0.5 GB
 
 
 def test_nothing_is_written_over_and_nothing_half_is_left(tmp_path, monkeypatch):
@@ -122,6 +212,10 @@ def test_nothing_is_written_over_and_nothing_half_is_left(tmp_path, monkeypatch)
     monkeypatch.setattr(training, "predict", lambda *_: 1 / 0)
     refuses(ZeroDivisionError, None, upscale.upscale_file, path, "srnet_x2", model=SRNET)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and path.read_bytes() == before
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    refuses(OSError, r"a_x.png could not be written \(No space", upscale.upscale_file, path, "x", model=SRNET)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_load_builds_the_network_of_its_run(tmp_path):
@@ -145,14 +239,35 @@ def test_the_command_takes_files_and_folders_skips_what_is_done_and_says_what_is
     out = capsys.readouterr().out
     assert "d_srnet_x2.png is ready" in out and "a_srnet_x2.png is there already" in out
     assert len(list((tmp_path / "in").iterdir())) == 6  # results are not upscaled again
+    assert "2 of 5 images end in _srnet_x2" in out
+    upscale.main([str(tmp_path)])
+    assert f"{tmp_path}: images in its folders are not read (in)" in capsys.readouterr().out
     (tmp_path / "broken.png").write_bytes(b"no image")
     broken = [str(tmp_path / "broken.png"), *arguments, "--out", str(tmp_path / "new")]
-    for args, said in ((arguments, "nothing was written"), ([*arguments, "--out", "one.png"], "can hold one image"),
-                       (broken, "cannot be read as an image"), ([str(tmp_path / "none.png")], "no such file")):
+    for args, said in ((arguments, "nothing was written"), ([*arguments, "--out", "one.png"], "both become one.png"),
+                       ([*arguments, "--out", "a.jpg"], "PNG files"), (broken, "cannot be read as an image"),
+                       ([arguments[0], str(tmp_path / "none")], "none: no such file or folder")):
         assert upscale.main(args) == 1
         error = capsys.readouterr().err
         assert said in error and len(error.splitlines()) == 1
     assert len(list((tmp_path / "new").iterdir())) == 4  # what is sound is done all the same
+
+
+def test_names_are_settled_before_any_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(upscale, "load", lambda name: SRNET)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("s1/a.png", "s2/a.png", "s3/b.jpg", "s3/b.png", f"{240 * 'n'}.png", f"{250 * 'n'}.png"):
+        save(tmp_path / name, random_image(5, 7))
+    for args in (["s1", "s2", "--out", "new"], ["s3"], [f"{250 * 'n'}.png", "s1"]):
+        before = sorted(tmp_path.rglob("*"))
+        assert upscale.main(args) == 1 and len(capsys.readouterr().err.splitlines()) == 1
+        assert sorted(tmp_path.rglob("*")) == before
+    assert upscale.main(["s1", "s1/a.png", str(tmp_path / "s2/../s1"), "~/s2/a.png"]) == 0  # each once
+    assert upscale.main([f"{240 * 'n'}.png", "--out", "~/new"]) == 0
+    for made in ("s1/a_srnet_x2.png", "s2/a_srnet_x2.png", f"new/{240 * 'n'}_srnet_x2.png"):
+        assert datasets.read_image(tmp_path / made).shape == (3, 10, 14)
+    assert len(list((tmp_path / "s1").iterdir())) == 2 and not (tmp_path / "~").exists()
 
 
 def sr_test_set(*hr_images, name="two"):
@@ -240,3 +355,6 @@ def test_test_sets_print_a_dash_and_name_those_that_are_missing(tmp_path, capsys
     assert "Set5         srgan_x4" in out and "Set5         bicubic" in out
     assert "Set14        bicubic             – 1.0000  PSNR (dB, Y, border 4) and SSIM, 0 of 1 images" in out
     assert "Urban100     is not there: python datasets.py download urban100" in out
+    for folder, said in (("none", "is no folder"), ("Set5", "holds none of the test sets")):
+        assert upscale.main(["--test-sets", "--model", "srgan_x4", "--root", str(tmp_path / folder)]) == 1
+        assert said in capsys.readouterr().err

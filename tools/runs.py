@@ -74,7 +74,8 @@ class Task:
             return lab if self.changes else folder
         words = differences(self._compared(stored), self._compared({"identity": identity, "data": identity["data"]}))
         if words and os.environ.get(ACCEPT):
-            write_info(folder, stored | {"identity": plain(identity)})
+            settings = stored["settings"] | identity["settings"]
+            write_info(folder, stored | {"identity": plain(identity), "settings": settings})
             print(f"{folder}: taken as the run of this code ({len(words)} differences)")
         elif words:
             words = words[:4] + [f"{len(words) - 4} more"] * (len(words) > 4)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -94,10 +95,19 @@ def _score(apply: Callable | None, test_set, protocols: Sequence[str], niqe) -> 
             inside = min(hr_img.shape[1:]) - 2 * metrics.border_of(protocol, test_set.scale_factor)
             row |= {"protocol": protocol, "psnr_db": None, "ssim": None}
             if apply and inside >= metrics.WINDOW_SIZE:
-                pair = sr_img[None], datasets.to_float(hr_img)[None]
+                channels = 1 if is_stored_grey(test_set.hr[index]) else 3
+                pair = sr_img[None], datasets.to_float(hr_img)[None, :channels]
                 values = metrics.evaluate(*pair, protocol, test_set.scale_factor)
                 row |= {name: value.item() if value.isfinite() else None for name, value in values.items()}
             yield dict(row)
+
+
+def is_stored_grey(source: Path | Tensor) -> bool:
+    """Whether an image file has one channel, as one of Set14 does: `metrics.evaluate` scores such a truth as it is."""
+    if isinstance(source, Tensor):
+        return False
+    with PIL.Image.open(source) as file:
+        return file.mode in ("1", "L") or file.mode.startswith("I;16")
 
 
 def upscaled_images(methods: Methods, test_sets: TestSets, names: Sequence[str]) -> dict[str, dict[str, Tensor]]:

@@ -1,67 +1,71 @@
 """Images of one's own through a trained network, and networks measured on the test sets.
 
-`python upscale.py photo.jpg folder/ --model srgan_x4` writes photo_srgan_x4.png beside each image; `--model restore`
-takes noise out, `--model colorize` colours a grey image. Images go through the network in overlapping tiles and are
-written strip by strip, so they may be large.
-`python upscale.py --test-sets --model resshuffle_x4` measures an upscaler on every test set that is in DS/.
+`python3 run.py upscale photo.jpg folder/ --model srgan_x4` writes photo_srgan_x4.png beside each image; `--model
+restore` takes noise out, `--model colorize` colors a grey image. Images go through the network in overlapping tiles and
+are written strip by strip, so they may be large: 100 megapixels take less than 2 GB of memory.
+`python3 run.py upscale --test-sets --model resshuffle_x4` measures an upscaler on every test set that is in DS/.
 """
 
 import argparse
 import math
+import os
+import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
 import datasets
 import NetSet
 import training
-from tools import images, runs
+from tools import files, images
+from tools.runs import load_network as load
 
-MODELS = {  # name: its network, the run that trained it, the notebook of that run
-    "srnet_x2": (NetSet.SRNet, "task1", "task1_sr.ipynb"),
-    "srresnet_x4": (NetSet.SRResNet, "srgan_x4/srresnet", "study_srgan_x4.ipynb"),
-    "srgan_x4": (NetSet.SRResNet, "srgan_x4", "study_srgan_x4.ipynb"),
-    "resshuffle_x4": (NetSet.ResShuffle, "resshuffle_x4", "study_resshuffle_x4.ipynb"),
-    "restore": (NetSet.JointNet, "joint_restoration/seed0/restore", "study_joint_restoration.ipynb"),
-    "colorize": (NetSet.Colorizer, "colorization", "study_colorization.ipynb"),
-}
-RESULTS_ROOT = Path(__file__).parent.parent / "results"
-RECONSTRUCT_RADIUS = 3  # LR pixels around its own that SRResNetBase.reconstruct sees, at most: 1 + 4/2 at x2
+MODELS = ("srnet_x2", "srresnet_x4", "srgan_x4", "resshuffle_x4", "restore", "colorize")  # names in runs.TRAINED
+TILE, STRIP_BYTES = 640, 2**28  # the largest side of a tile; size of an upscaled strip, if that leaves it 64 rows
+SPREAD = 16  # pixels that visible colors are spread into transparent ones; a multiple of 8, as tiles must be
 COLORIZED_SIDE, COLORIZED_AREA = 32, 32 * 512  # pixels at which a photograph is colorized: CIFAR-10's side, and at most
 
 
-def load(name: str, results_root: str | Path = RESULTS_ROOT) -> nn.Module:
-    """A trained network of `MODELS`, on the GPU where there is one. FileNotFoundError where it is not trained yet."""
-    network, task, notebook = MODELS[name]
-    run = runs.read_run(Path(results_root) / task)
-    if run is None or not run.has_weights:
-        raise FileNotFoundError(f"{Path(results_root) / task} holds no trained network: run {notebook} first.")
-    return run.load(network.from_settings(run.info["settings"])).to("cuda" if torch.cuda.is_available() else "cpu")
+# --- tiles ------------------------------------------------------------------------------------------------------------
 
 
 def receptive_radius(model: nn.Module) -> int:
     """How many LR pixels around its own an output pixel can depend on, rounded up: half of every kernel, added up.
     Layers must be registered in the order of the forward. A network that downsamples inside states its radius itself.
+    ValueError where a pixel depends on more than that, as after global pooling.
     """
     if hasattr(model, "receptive_radius"):
         return model.receptive_radius
-    radius, scale, steps = 0.0, 1, {(1, 1)}
-    for layer in model.modules():
+    radius, scale, keeps_size = _reach(model.modules())
+    refused = f"{type(model).__name__} cannot be cut into tiles"
+    if not radius or not keeps_size or scale != model.scale_factor:
+        raise ValueError(f"{refused}: only PixelShuffle may change the size.")
+    side, middle = 2 * radius + 1, slice((radius + 8) * scale, (radius + 9) * scale)
+    noise = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))
+    black, white = (F.pad(noise, (8,) * 4, value=value) for value in (0, 1))
+    black, white = training.predict(model, torch.stack([black, white]))[:, :, middle, middle]
+    if (black - white).abs().max() > 0.1 / 255:
+        raise ValueError(f"{refused}: a pixel depends on more than the {radius} around it that its kernels reach.")
+    return radius
+
+
+def _reach(layers: Iterable[nn.Module]) -> tuple[int, int, bool]:
+    """Of layers in order: radius in pixels of their input, upscaling, whether PixelShuffle alone changes the size."""
+    radius, scale, strides = 0.0, 1, {(1, 1)}
+    for layer in layers:
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            radius += layer.kernel_size[0] // 2 / scale
-            steps.add(layer.stride)
+            halves = (d * (size // 2) for d, size in zip(layer.dilation, layer.kernel_size, strict=True))
+            radius += max(halves) / scale
+            strides.add(layer.stride)
         elif isinstance(layer, nn.PixelShuffle):
             scale *= layer.upscale_factor
-    if not radius or len(steps) > 1 or scale != model.scale_factor:
-        raise ValueError(f"{type(model).__name__} cannot be cut into tiles: only PixelShuffle may change the size.")
-    return math.ceil(radius)
+    return math.ceil(radius), scale, len(strides) == 1
 
 
 def _cuts(side: int, tile: int) -> list[tuple[int, int]]:
@@ -76,28 +80,45 @@ def _in_tiles(
     """function((C, H, W)) -> (D, s H, s W), tile by tile, in strips from top to bottom. Every tile is given as much of
     its surroundings as its pixels can depend on, so there are no seams.
     """
-    rows, columns = (_cuts(side, tile) for side in img.shape[1:])
+    flat = STRIP_BYTES // (len(img) * img.shape[2] * scale**2) // 8 * 8
+    rows, columns = _cuts(img.shape[1], min(tile, max(flat, 64))), _cuts(img.shape[2], tile)
     for top, bottom in tqdm(rows, unit="strip", mininterval=0.5, file=sys.stdout, disable=not progress):
-        parts = []
+        strip = None
         for left, right in columns:
             first_row, first_col = max(0, top - radius), max(0, left - radius)
             output = function(img[:, first_row : bottom + radius, first_col : right + radius])
             output = output[:, (top - first_row) * scale :, (left - first_col) * scale :]
-            parts.append(output[:, : (bottom - top) * scale, : (right - left) * scale])
-        yield torch.cat(parts, 2)
+            if strip is None:  # filled in place: joining parts would hold them twice
+                strip = output.new_empty(len(output), (bottom - top) * scale, img.shape[2] * scale)
+            strip[:, :, left * scale : right * scale] = output[:, : strip.shape[1], : (right - left) * scale]
+        yield strip
+
+
+def _spread(img: Tensor) -> Tensor:
+    """The colors of uint8 (4, H, W), visible ones spread into what is fully transparent: uint8 (3, H, W). What is
+    hidden there, often black, would otherwise tint the edges.
+    """
+    colors, known = img[None, :3].float(), (img[None, 3:] > 0).float()
+    for size in () if known.all() else (3, 5, 9, 17):
+        sums = F.avg_pool2d(torch.cat([colors * known, known], 1), (1, size), 1, (0, size // 2))
+        sums, share = F.avg_pool2d(sums, (size, 1), 1, (size // 2, 0)).split([3, 1], 1)
+        colors = torch.where((known > 0) | (share == 0), colors, sums / share)
+        known = (share > 0).float()
+    return (colors[0] + 0.5).to(torch.uint8)
 
 
 @torch.inference_mode()
 def strips(model: nn.Module, img: Tensor, tile: int | None = None, progress: bool = False) -> Iterator[Tensor]:
-    """The upscaled image from top to bottom, in strips: uint8 (3, H, W) -> uint8 (3, s rows, s W) each.
-    Of several outputs of the network the first is taken. tile: the largest side of a tile, a multiple of 8; by default
-    one that keeps the networks of `MODELS` under 2 GB.
+    """The upscaled image from top to bottom: uint8 (C, H, W) -> uint8 (C, s rows, s W) each time. C is 3, or 4 with
+    opacity, which is upscaled bicubically, while the colors under it go through the network as they are. Of several
+    outputs of the network the first is taken. tile: the largest side of a tile, a multiple of 8.
     """
-    if img.ndim != 3 or len(img) != 3 or img.dtype != torch.uint8:
-        raise ValueError(f"one uint8 image (3, H, W) was expected, found {tuple(img.shape)} of {img.dtype}.")
+    if img.ndim != 3 or len(img) not in (3, 4) or img.dtype != torch.uint8:
+        raise ValueError(f"one uint8 image (3 or 4, H, W) was expected, found {tuple(img.shape)} of {img.dtype}.")
+    tile, scale = tile or TILE, model.scale_factor
 
     def whole(piece: Tensor) -> Tensor:
-        if model.scale_factor == 1:  # such a network halves its input three times
+        if scale == 1:  # such a network halves its input three times
             rest = (0, -piece.shape[2] % 8, 0, -piece.shape[1] % 8)
             piece = F.pad(piece.float(), rest, mode="replicate").to(torch.uint8)
         output = training.predict(model, piece[None])
@@ -108,115 +129,187 @@ def strips(model: nn.Module, img: Tensor, tile: int | None = None, progress: boo
 
     def in_two_steps(piece: Tensor) -> Tensor:  # the layers at the output's size fill most memory, and see least
         features = training.predict(model, piece[None], call=model.extract)[0]
-        small = min(tile, 256)
-        return torch.cat(list(_in_tiles(reconstruct, features, model.scale_factor, RECONSTRUCT_RADIUS, small)), 1)
+        seen = _reach([*model.upsample.modules(), *model.to_rgb.modules()])[0]
+        return torch.cat(list(_in_tiles(reconstruct, features, scale, seen, min(tile, 256))), 1)
 
-    tile = tile or 640
-    function = in_two_steps if isinstance(model, NetSet.SRResNetBase) else whole
-    yield from _in_tiles(function, img, model.scale_factor, receptive_radius(model), tile, progress)
+    def with_opacity(piece: Tensor) -> Tensor:
+        opacity = datasets.imresize(piece[3:], scale)
+        return torch.cat([apply(_spread(piece))[:, : opacity.shape[1], : opacity.shape[2]], opacity])
+
+    apply = in_two_steps if isinstance(model, NetSet.SRResNetBase) else whole
+    radius = receptive_radius(model) if max(img.shape[1:]) > tile else 0
+    function, radius = (with_opacity, radius + SPREAD) if len(img) == 4 else (apply, radius)
+    yield from _in_tiles(function, img, scale, radius, tile, progress)
 
 
 def upscale(model: nn.Module, img: Tensor, tile: int | None = None) -> Tensor:
-    """The whole upscaled image: uint8 (3, H, W) -> uint8 (3, sH, sW)."""
+    """The whole upscaled image: uint8 (C, H, W) -> uint8 (C, sH, sW), C 3 or, with opacity, 4."""
     return torch.cat(list(strips(model, img, tile)), 1)
 
 
-def colorize(model: NetSet.Colorizer, img: Tensor) -> Tensor:
-    """A colorized photograph: uint8 (3, H, W), of which only the luma is read -> uint8 (3, H, W).
+@torch.inference_mode()
+def colorized_strips(model: NetSet.Colorizer, img: Tensor) -> Iterator[Tensor]:
+    """A colorized photograph from top to bottom: uint8 (C, H, W) -> uint8 (C, rows, W) each. C is 3, of which only the
+    luma is read, or 4 with opacity, which stays.
     The network knows images of 32x32: chroma is predicted at about that size, upsampled and put under the given luma.
     """
-    grey = datasets.to_float(datasets.grey(img))
-    scale = min(COLORIZED_SIDE / min(img.shape[1:]), (COLORIZED_AREA / img[0].numel()) ** 0.5)
-    sides = [min(max(8, round(side * scale / 8) * 8), COLORIZED_AREA // 8) for side in img.shape[1:]]
-    small = F.interpolate(grey[None], sides, mode="area")
-    chroma = F.interpolate(training.predict(model, small) - small, img.shape[1:], mode="bicubic", align_corners=False)
-    return datasets.to_uint8(grey + chroma[0])
+    height, width = img.shape[1:]
+    step = max(1, 2**20 // width)
+    luma = torch.cat([datasets.grey(strip[:3])[:1] for strip in img.split(step, 1)], 1)
+    scale = min(COLORIZED_SIDE / min(height, width), (COLORIZED_AREA / (height * width)) ** 0.5)
+    rows, cols = (min(max(8, round(side * scale / 8) * 8), COLORIZED_AREA // 8) for side in (height, width))
+    cells = [luma[None, :, k * height // rows : -(-(k + 1) * height // rows)] for k in range(rows)]
+    means = [F.interpolate(datasets.to_float(cell), (1, cols), mode="area") for cell in cells]
+    small = torch.cat(means, 2).expand(1, 3, rows, cols)
+    chroma = training.predict(model, small) - small
+    x, y = ((2 * torch.arange(side) + 1) / side - 1 for side in (width, height))
+    for top in range(0, height, step):
+        places = torch.stack(torch.meshgrid(x, y[top : top + step], indexing="xy"), -1)[None]
+        large = F.grid_sample(chroma, places, mode="bicubic", padding_mode="border", align_corners=False)[0]
+        colors = datasets.to_uint8(datasets.to_float(luma[:, top : top + step]) + large)
+        yield torch.cat([colors, img[3:, top : top + step]])
+
+
+def colorize(model: NetSet.Colorizer, img: Tensor) -> Tensor:
+    """The whole colorized photograph, see `colorized_strips`: uint8 (C, H, W) -> the same."""
+    return torch.cat(list(colorized_strips(model, img)), 1)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
+def result_path(path: str | Path, name: str, out: str | Path | None = None) -> Path:
+    """Where the result of an image file by a model goes: to `out` if it is a .png file, else to FILE_model.png in the
+    folder `out`, by default the image's own. ValueError for a file of another format.
+    """
+    path, out = Path(path).expanduser(), Path(out).expanduser() if out else None
+    if out and out.suffix.lower() in images.IMAGE_SUFFIXES and not out.is_dir():
+        if out.suffix.lower() != ".png":
+            raise ValueError(f"{out}: results are PNG files. Name a .png file with --out, or a folder.")
+        return out
+    return (out or path.parent) / f"{path.stem}_{name}.png"
+
+
 def upscale_file(
     path: str | Path, name: str, out: str | Path | None = None, model: nn.Module | None = None, again: bool = False
 ) -> Path:
-    """Upscale, restore or colorize an image file by a model of `MODELS`, into a PNG file; return its path.
-    Reads what `datasets.read_image` does; transparency is kept. out: a .png file, or a folder (default: the image's
-    own). Raises FileExistsError rather than write over the input, or, unless `again`, over another file.
+    """Upscale, restore or colorize an image file by a model of `MODELS`, into a PNG file; return its `result_path`.
+    Reads what `datasets.read_image` does. Transparency, color profile, resolution and EXIF are kept; grey stays grey,
+    unless it is colorized. What is left out is printed. Raises FileExistsError rather than write over the input, or,
+    unless `again`, over another file; OSError naming the result where it cannot be written.
     """
     import png  # pypng: the one that writes while rows are still being made
 
-    path, out = Path(path), Path(out or Path(path).parent)
-    out = out if out.suffix.lower() == ".png" else out / f"{path.stem}_{name}.png"
+    path, out = Path(path).expanduser(), result_path(path, name, out)
     if out.exists() and not (again and out.resolve() != path.resolve()):
         raise FileExistsError(f"{out} is there already: move it away, or name another file with --out.")
-    img, alpha = datasets.read_image(path), _read_alpha(path)
     model = model or load(name)
-    parts = [colorize(model, img)] if isinstance(model, NetSet.Colorizer) else strips(model, img, progress=True)
-    rows = (row for part in parts for row in part.permute(1, 2, 0))
-    if alpha is not None:
-        alpha = datasets.imresize(alpha, model.scale_factor).movedim(0, -1)
-        rows = (torch.cat(row, 1) for row in zip(rows, alpha, strict=True))
-    height, width = (side * model.scale_factor for side in img.shape[1:])
-    writer = png.Writer(width, height, greyscale=False, alpha=alpha is not None, bitdepth=8, compression=1)
+    colorizes = isinstance(model, NetSet.Colorizer)
+    file = images.read_file(path, keep_profile=not colorizes)
+    red, green, blue, *opacity = file.pixels
+    is_grey = not colorizes and torch.equal(red, green) and torch.equal(red, blue)
+    if is_grey and file.profile and file.profile[16:20] == b"RGB ":  # which a grey PNG file must not hold
+        file = images.read_file(path)
+    if file.left_out:
+        print(f"{path}: {', '.join(file.left_out)} left out.")
+    chunks = {b"iCCP": file.profile and b"profile\0\0" + zlib.compress(file.profile), b"eXIf": file.exif}
+    if file.dpi:
+        chunks[b"pHYs"] = struct.pack(">2IB", *(round(float(value) / 0.0254) for value in file.dpi), 1)
+
+    class Writer(png.Writer):
+        def write_preamble(self, outfile):
+            super().write_preamble(outfile)
+            for kind, content in chunks.items():
+                if content:
+                    png.write_chunk(outfile, kind, content)
+
+    def rows() -> Iterator[bytes]:
+        parts = colorized_strips(model, file.pixels) if colorizes else strips(model, file.pixels, progress=True)
+        for part in (part for strip in parts for part in strip.split(64, 1)):
+            if is_grey:
+                part = torch.cat([datasets.grey(part[:3])[:1], part[3:]])
+            yield from (row.numpy().tobytes() for row in part.permute(1, 2, 0))
 
     def write(beside: Path) -> None:
-        with open(beside, "wb") as file:
-            writer.write(file, (row.numpy().tobytes() for row in rows))
+        height, width = (side * model.scale_factor for side in red.shape)
+        with open(beside, "wb") as target:
+            options = {"greyscale": is_grey, "alpha": bool(opacity), "bitdepth": 8, "compression": 1}
+            Writer(width, height, **options).write(target, rows())
 
-    runs.write_whole(out, write)
+    files.write_whole(out, write)
     return out
-
-
-def _read_alpha(path: Path) -> Tensor | None:
-    """How opaque every pixel is, uint8 (1, H, W), upright; None for an image without transparency."""
-    with Image.open(path) as source:
-        source.load()
-        if not source.has_transparency_data:
-            return None
-        return torch.from_numpy(np.array(images._turned_upright(source).convert("RGBA").getchannel("A")))[None]
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
+def _images_in(folder: Path, name: str) -> list[Path]:
+    """The images of a folder without the model's own results; prints what is passed over."""
+    if inner := images.inner_folders(folder):
+        print(f"{folder}: images in its folders are not read ({', '.join(inner)}); name these folders too.")
+    found = datasets.list_images(folder)
+    own = [file for file in found if not file.stem.endswith(f"_{name}")]
+    if len(own) < len(found):
+        print(f"{folder}: {len(found) - len(own)} of {len(found)} images end in _{name} and are taken for results.")
+    return own
+
+
 def upscale_files(paths: Sequence[str], name: str, out: str | None = None) -> None:
-    """Every file, and every image of every folder, by a model of `MODELS`; what is there already is skipped.
-    out: a .png file for a single image, else a folder for the results. ValueError where a file failed or none was made.
+    """Every file, and every image of every folder, by a model of `MODELS`; a result that is there already is kept.
+    out: a .png file for a single image, else a folder for the results. Before any work: FileNotFoundError for a path
+    that is not there, ValueError where two images would become one file. After it: ValueError where a file failed, or
+    none was made.
     """
-    files, num_written, failed = [], 0, []
-    for path in map(Path, paths):
-        found = datasets.list_images(path) if path.is_dir() else [path]
-        files += [file for file in found if file == path or not file.stem.endswith(f"_{name}")]  # no results of its own
-    if len(files) > 1 and str(out).lower().endswith(".png"):
-        raise ValueError(f"{out} can hold one image, found {len(files)}: name a folder with --out.")
-    model = load(name)
+    files, results, there, failed = [], {}, set(), []
+    for path in (Path(path).expanduser() for path in paths):
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file or folder.")
+        files += _images_in(path, name) if path.is_dir() else [path]
     for file in files:
+        result = result_path(file, name, out)
+        other, _ = results.setdefault(os.path.normcase(result.resolve()), (file, result))
+        if os.path.abspath(other) != os.path.abspath(file):
+            raise ValueError(f"{other} and {file} would both become {result}: rename one, or give each its own --out.")
+        if result.exists():
+            there.add(result)
+    model = load(name)
+    for file, result in results.values():
+        if result in there:
+            print(f"skipped {file}: {result} is there already.")
+            continue
         try:
             print(f"{upscale_file(file, name, out, model)} is ready.")
-            num_written += 1
-        except FileExistsError as error:
-            print(f"skipped {file}: {error}")
         except (OSError, ValueError) as error:
             failed.append(str(error))
-    if failed or not num_written:
+    if failed or len(there) == len(results):
         raise ValueError("\nerror: ".join(failed) or "nothing was written.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="upscale.py", description="Upscale, restore or colorize images.")
+    parser = argparse.ArgumentParser(prog="run.py upscale", description="Upscale, restore or colorize images.")
     parser.add_argument("images", nargs="*", help="image files, or folders of them")
     parser.add_argument("--model", default="srnet_x2", choices=list(MODELS))
     parser.add_argument("--out", help="a folder, or for one image a .png file (default: beside each image)")
     parser.add_argument("--test-sets", action="store_true", help="measure the model on the test sets in --root")
-    parser.add_argument("--root", default=datasets.DATA_ROOT, help="the folder of the data sets (default: DS)")
+    parser.add_argument("--root", help="the folder of the data sets (default: DS)")
     args = parser.parse_args(argv)
     if bool(args.images) == args.test_sets or (args.test_sets and (args.out or args.model in ("restore", "colorize"))):
         parser.error("either images (and --out), or --test-sets and a model that upscales")
     if args.test_sets:
-        from tools import sr
-
-        return datasets.in_one_line(lambda: sr.show_test_sets(args.model, args.root), stopped="stopped.")
+        return datasets.in_one_line(lambda: _show_test_sets(args.model, args.root), stopped="stopped.")
     return datasets.in_one_line(lambda: upscale_files(args.images, args.model, args.out), stopped="stopped.")
+
+
+def _show_test_sets(name: str, root: str | None) -> None:
+    """`sr.show_test_sets`; a folder that was named must be there and hold a test set, else two photographs stand in."""
+    from tools import sr
+
+    folder = Path(root).expanduser() if root else datasets.DATA_ROOT
+    if root and not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder.")
+    if root and len(datasets.absent_sr_test(folder)) == len(datasets.SR_TEST_SETS):
+        raise FileNotFoundError(f"{folder} holds none of the test sets {', '.join(datasets.SR_TEST_SETS)}.")
+    sr.show_test_sets(name, folder)
 
 
 if __name__ == "__main__":
