@@ -1,13 +1,12 @@
 """How good an image is, and how good a classification is.
 
-PSNR, SSIM and NIQE, measures of colour, and for classifiers accuracy, confusion matrix and paired comparisons.
+PSNR, SSIM and NIQE, measures of color, and for classifiers accuracy, confusion matrix and paired comparisons.
 Channel and border move a PSNR by up to 2 dB, so every value belongs to a protocol of `PROTOCOLS`, and
 `protocol_label` writes it into a table's header. Measures of images return one value per image.
 """
 
-import math
 from collections import namedtuple
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -53,9 +52,9 @@ def _check_shapes(channel="rgb", border=0, data_range=1.0, min_side=1, **images:
                    f"found border {border} on {height}x{width}.")  # fmt: skip
 
 
-def _check_range(name: str, extremes: Tensor, data_range: float = 1.0) -> None:
-    """ValueError unless the extremes (lowest and highest value, both nan if a pixel is) are in [0, data_range]."""
-    slack, (low, high) = RANGE_TOLERANCE * data_range, extremes.tolist()
+def _check_range(name: str, low: Tensor, high: Tensor, data_range: float = 1.0) -> None:
+    """ValueError unless the lowest and the highest value, both nan if a pixel is, are in [0, data_range]."""
+    low, high, slack = low.item(), high.item(), RANGE_TOLERANCE * data_range
     in_range = low >= -slack and high <= data_range + slack
     _require(in_range, f"{name} must be finite and in [0, {data_range:g}] (to {slack:g}), found {low:.4g} to "
                        f"{high:.4g}. Clamp it, or say its data_range.")  # fmt: skip
@@ -64,19 +63,19 @@ def _check_range(name: str, extremes: Tensor, data_range: float = 1.0) -> None:
 def _pieces(
     sr_img: Tensor, hr_img: Tensor, border: int, data_range: float, num_values: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """A few images at a time, without their border, float32 at least: on a CPU about `num_values` values, which stay in
-    its cache, on a GPU more. The range is checked there as well, and its ValueError comes after the last piece: memory
-    is read once.
+    """A few images at a time, in float32 at least, without their border: on a CPU about `num_values` values, which stay
+    in its cache, on a GPU more. Their range is read there too, and its ValueError follows the last piece.
     """
     num_images = max(1, (num_values if hr_img.device.type == "cpu" else 2**24) // hr_img[0].numel())
-    height, width = hr_img.shape[-2:]
-    inside, extremes = (..., slice(border, height - border), slice(border, width - border)), []
+    inside = (..., *(slice(border, side - border) for side in hr_img.shape[-2:]))
+    extremes = {"sr_img": [], "hr_img": []}
     for pair in zip(sr_img.split(num_images), hr_img.split(num_images), strict=True):
-        extremes.append([torch.stack(img.aminmax()) for img in pair])
+        for found, img in zip(extremes.values(), pair, strict=True):
+            found.append(img.aminmax())
         yield tuple(img[inside].to(torch.promote_types(img.dtype, torch.float32)) for img in pair)
-    for name, found in zip(("sr_img", "hr_img"), zip(*extremes, strict=True), strict=True):
-        lows, highs = torch.stack(found).unbind(1)
-        _check_range(name, torch.stack([lows.min(), highs.max()]), data_range)
+    for name, found in extremes.items():
+        lows, highs = (torch.stack(values) for values in zip(*found, strict=True))
+        _check_range(name, lows.min(), highs.max(), data_range)
 
 
 def _luma(img: Tensor) -> Tensor:
@@ -98,7 +97,7 @@ def psnr(sr_img: Tensor, hr_img: Tensor, channel: str = "rgb", border: int = 0, 
     """
     _check_shapes(channel, border, data_range, sr_img=sr_img, hr_img=hr_img)
     mse = []
-    for sr, hr in _pieces(sr_img, hr_img, border, data_range, num_values=2**16):
+    for sr, hr in _pieces(sr_img, hr_img, border, data_range, num_values=2**17):
         difference = _luma(sr - hr) if channel == "y" else sr - hr
         mse.append(difference.square_().mean((1, 2, 3)).double())
     return 10 * torch.log10(data_range**2 / torch.cat(mse))
@@ -132,42 +131,48 @@ def ssim(
     """
     _require(window in ("valid", "zero"), f"window must be 'valid' or 'zero', found {window!r}.")
     _check_shapes(channel, border, data_range, WINDOW_SIZE, sr_img=sr_img, hr_img=hr_img)
+    num_images = len(hr_img)
     margin, offset = WINDOW_SIZE // 2 if window == "zero" else 0, 16 / 255 * data_range
-    values, strip = [], 3 * BAND  # rows of windows at a time: in float64 they stay in the cache
-    for pair in _pieces(sr_img, hr_img, border, data_range, num_values=2**15):
-        x, y = (_luma(img.double()) + offset if channel == "y" else img.double() for img in pair)
-        x, y = (F.pad(img, [margin] * 4) for img in (x, y))
-        rows = [slice(top, top + strip + WINDOW_SIZE - 1) for top in range(0, x.shape[-2] - WINDOW_SIZE + 1, strip)]
-        total = sum(_ssim_sum(x[..., row, :], y[..., row, :], data_range) for row in rows)
-        values.append(total / (math.prod(side - WINDOW_SIZE + 1 for side in x.shape[2:]) * x.shape[1]))
-    return torch.cat(values)
+    if channel == "rgb":  # each channel is an image of its own
+        sr_img, hr_img = (img.reshape(-1, 1, *img.shape[2:]) for img in (sr_img, hr_img))
+    values = []
+    for pair in _pieces(sr_img, hr_img, border, data_range, num_values=2**16):
+        x, y = (_luma(img.double()) + offset if channel == "y" else img for img in pair)
+        x, y = ((F.pad(img, [margin] * 4) if margin else img).squeeze(1) for img in (x, y))
+        height, width = (side - WINDOW_SIZE + 1 for side in x.shape[1:])
+        strip = BAND * max(1, 2**16 // (BAND * width))  # rows at a time: in float64 they stay in the cache
+        rows = [slice(top, top + strip + WINDOW_SIZE - 1) for top in range(0, height, strip)]
+        values.append(sum(_ssim_sum(x[:, row], y[:, row], data_range) for row in rows) / (height * width))
+    return torch.cat(values).view(num_images, -1).mean(1)
 
 
 def _ssim_sum(x: Tensor, y: Tensor, data_range: float) -> Tensor:
-    """SSIM wherever a full window fits, added up: (N, C, H, W) float64 -> (N,). In float32, E[x²] - E[x]² would lose
-    the digits that flat areas need. Only the sum of the two variances counts, so E[x² + y²] is one map.
+    """SSIM wherever a full window fits, added up: (N, H, W) -> (N,) float64. In float32, E[x²] - E[x]² would lose the
+    digits that flat areas need. Only the sum of the two variances counts, so E[x² + y²] is one map.
     """
-    (num, channels, height, width), (c1, c2) = x.shape, ((K * data_range) ** 2 for K in (K1, K2))
-    x, y = (img.flatten(0, 1).transpose(0, 1) for img in (x, y))
-    maps = _filtered(torch.stack([x, y, x * y, x * x + y * y], 1).view(height, -1)).view(-1, width)
-    means = _filtered(maps.T.contiguous()).view(width - WINDOW_SIZE + 1, -1, 4, num, channels)
-    mean_x, mean_y, mean_xy, mean_squares = means.unbind(2)
-    product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-    ssim_map = (2 * product + c1) * (2 * (mean_xy - product) + c2) / ((squares + c1) * (mean_squares - squares + c2))
-    return ssim_map.sum((0, 1, 3))
+    (num, height, width), (c1, c2) = x.shape, ((K * data_range) ** 2 for K in (K1, K2))
+    maps = x.new_empty(height, 4, num, width, dtype=torch.float64)  # rows first: one product for all images
+    maps[:, 0], maps[:, 1] = x.transpose(0, 1), y.transpose(0, 1)
+    x, y, xy, squares = maps.unbind(1)
+    torch.mul(x, y, out=xy)
+    torch.mul(x, x, out=squares).addcmul_(y, y)
+    means = _filtered(_filtered(maps.view(height, -1)).view(-1, width).T.contiguous())
+    x, y, xy, squares = means.view(len(means), -1, 4, num).unbind(2)
+    product, square = x * y, (x * x).addcmul_(y, y)
+    variances, covariances = squares.sub_(square), xy.sub_(product)
+    above = product.mul_(2).add_(c1).mul_(covariances.mul_(2).add_(c2))
+    return above.div_(square.add_(c1).mul_(variances.add_(c2))).sum((0, 1))
 
 
 def _filtered(maps: Tensor) -> Tensor:
-    """Every column under the Gaussian window: (H, K) float64 -> (H - 10, K). Products with a band matrix: though most
-    of its entries are 0, they take half the time of adding up eleven shifted copies.
+    """Every column under the Gaussian window: (H, K) float64 -> (H - 10, K), by products with a band matrix: eleven
+    shifted copies, added up, would pass over memory eleven times.
     """
-    num_rows = len(maps) - WINDOW_SIZE + 1
-    whole, rest = num_rows - num_rows % BAND, num_rows % BAND
-    parts = []
-    if whole:
+    num_rows, parts = len(maps) - WINDOW_SIZE + 1, []
+    if whole := num_rows // BAND * BAND:
         blocks = maps[: whole + WINDOW_SIZE - 1].unfold(0, BAND + WINDOW_SIZE - 1, BAND).mT
         parts.append((_band(BAND, maps.device) @ blocks).flatten(0, 1))
-    if rest:
+    if rest := num_rows % BAND:
         parts.append(_band(rest, maps.device) @ maps[whole:])
     return torch.cat(parts) if len(parts) > 1 else parts[0]  # cat would copy
 
@@ -206,24 +211,14 @@ class NIQE:
     def __init__(self, photographs: Iterable[Tensor] | None = None):
         if photographs is None:
             self.mean, lower = torch.from_numpy(np.loadtxt(NIQE_PARAMETERS)).flatten().tensor_split([36])
-            self.covariance = lower.new_zeros(36, 36)
-            self.covariance[tuple(torch.tril_indices(36, 36))] = lower
-            self.covariance += self.covariance.tril(-1).T
+            row, column = torch.tril_indices(36, 36)
+            self.covariance = lower.new_empty(36, 36)
+            self.covariance[row, column] = self.covariance[column, row] = lower
             return
         blocks = [_block_features(img) for img in photographs if min(img.shape[1:]) >= NIQE_BLOCK]
         sharp = [features[sharpness > 0.75 * sharpness.max()] for features, sharpness in blocks]
         self.mean, self.covariance = _statistics(torch.cat([torch.empty(0, 36), *sharp]))
         _require(self.mean.isfinite().all(), f"NIQE needs photographs, not flat, with sides >= {NIQE_BLOCK}; got none.")
-
-    def state(self) -> dict[str, Tensor]:
-        """What the photographs gave, to be stored: `NIQE.from_state` scores without them."""
-        return {"mean": self.mean, "covariance": self.covariance}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> "NIQE":
-        niqe = cls.__new__(cls)
-        niqe.mean, niqe.covariance = (state[name].double() for name in ("mean", "covariance"))
-        return niqe
 
     def score(self, img: Tensor) -> float:
         """NIQE of an image (3, H, W), or of (N, 3, H, W) together; float in [0, 1], sides >= 96. nan for a flat one."""
@@ -260,7 +255,7 @@ def _block_features(img: Tensor) -> tuple[Tensor, Tensor]:
         sharpness = _blocks(contrast, side).mean((1, 2)) if sharpness is None else sharpness
         shape, _, left, right = _fit_asymmetric(blocks.flatten(1))
         features += [shape, (left + right) / 2]
-        for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):  # how a pixel goes with its neighbour
+        for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):  # how a pixel goes with its neighbor
             features += _fit_asymmetric((blocks * blocks.roll(shift, (1, 2))).flatten(1))
         luma = imresize(luma, 0.5)
     return torch.stack(features, 1), sharpness
@@ -272,7 +267,7 @@ def _blocks(plane: Tensor, side: int) -> Tensor:
 
 
 def _fit_asymmetric(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Asymmetric generalised Gaussians fitted to the rows of (B, K) (Lasmar et al. 2009): shape, mean, left and right
+    """Asymmetric generalized Gaussians fitted to the rows of (B, K) (Lasmar et al. 2009): shape, mean, left and right
     scale, (B,) each. Shape 2 is a Gaussian, 1 a Laplacian."""
     shapes = torch.arange(0.2, 10.0005, 0.001, dtype=values.dtype, device=values.device)
     ratios = (2 * torch.lgamma(2 / shapes) - torch.lgamma(1 / shapes) - torch.lgamma(3 / shapes)).exp()
@@ -286,7 +281,7 @@ def _fit_asymmetric(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return shape, mean, left * scale, right * scale
 
 
-# --- colour -----------------------------------------------------------------------------------------------------------
+# --- color ------------------------------------------------------------------------------------------------------------
 
 
 def chroma_error(img: Tensor, truth: Tensor) -> Tensor:
@@ -295,7 +290,7 @@ def chroma_error(img: Tensor, truth: Tensor) -> Tensor:
 
     _check_shapes(img=img, truth=truth)
     for name, image in (("img", img), ("truth", truth)):
-        _check_range(name, torch.stack(image.aminmax()))
+        _check_range(name, *image.aminmax())
     lab, true_lab = (rgb2lab(x.detach().cpu().double().numpy(), channel_axis=1) for x in (img, truth))
     return torch.from_numpy(lab - true_lab)[:, 1:].square().sum(1).mean((1, 2)).sqrt()
 
@@ -307,7 +302,7 @@ def colourfulness(img: Tensor) -> Tensor:
     called images of 15 slightly, of 45 quite and of 82 highly colourful.
     """
     _check_shapes(img=img)
-    _check_range("img", torch.stack(img.aminmax()))
+    _check_range("img", *img.aminmax())
     red, green, blue = (img.double() * 255).unbind(1)
     opponents = torch.stack([red - green, (red + green) / 2 - blue]).flatten(2)
     spread, shift = opponents.std(2, correction=0).norm(dim=0), opponents.mean(2).norm(dim=0)
@@ -404,11 +399,10 @@ def _differences(a: Tensor, b: Tensor, fit: bool, wanted: str) -> Tensor:
 
 
 def paired_bootstrap(correct_a: Tensor, correct_b: Tensor) -> tuple[float, float, float]:
-    """Accuracy of a less that of b on the same images, with its 95 % interval: (difference, low, high).
+    """Accuracy of a less that of b on the same images: (difference, low, high), a 95 % interval over images alone.
 
     correct_a, correct_b: (N,) bool, whether each image was classified correctly; or (S, N), by S pairs of networks,
-    whose mean difference on each image then counts: the interval covers the choice of images, not that of networks
-    (`paired_interval` covers both). Percentile bootstrap over the images (Efron 1979), 10,000 resamples. How often each
+    whose mean difference on each image then counts. Percentile bootstrap (Efron 1979), 10,000 resamples. How often each
     possible difference occurs is all that resampling changes, so these counts are drawn.
     """
     are_bool = correct_a.dtype == correct_b.dtype == torch.bool

@@ -1,7 +1,8 @@
 """Speed, each contestant beside the others in one run: `python3 run.py bench [PART ...]` writes results/bench.json.
 
-Contestants take turns, and the median of their times counts. Metrics and the NumPy port of imresize must give our
-values; other resizers differ by rounding and borders. docs/speed.md is made from the JSON.
+Contestants take turns, and the median of their times counts. Large batches go to all of them in pieces of one size,
+which a cache holds. Metrics and the NumPy port of imresize must give our values; other resizers differ by rounding and
+borders. docs/speed.md is made from the JSON, which has the times of every contestant.
 """
 import json
 import multiprocessing
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import piq
 import pytorch_msssim
@@ -20,6 +22,8 @@ import torch
 import torch.nn.functional as F
 import torchmetrics.functional.image as torchmetrics_image
 from PIL import Image
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as torchvision_functional
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -30,6 +34,8 @@ import training  # noqa: E402
 from tests.matlab import plain_imresize  # noqa: E402
 from tools import files, runs, upscale  # noqa: E402
 
+PIECE = 2**17  # values of images that the contestants of a metric get at a time
+COPY, OPENCV = "a copy of both images", "OpenCV, not antialiased"
 GENERATOR = torch.Generator().manual_seed(0)
 
 
@@ -47,9 +53,9 @@ def race(contestants: dict[str, Callable[[], object]], seconds: float = 8.0, lea
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def row(what: str, times: dict[str, float], target: float | None, against: str | None = None) -> dict:
-    """Ours against one contestant, or the fastest of the others."""
-    against = against or min(times.keys() - {"ours"}, key=times.get)
+def row(what: str, times: dict[str, float], target: float | None, *against: str) -> dict:
+    """Ours against the fastest of some contestants, of all the others where none is named."""
+    against = min(against or times.keys() - {"ours"}, key=times.get)
     return {"what": what, "seconds": times, "against": against, "ratio": times[against] / times["ours"],
             "target": target}  # fmt: skip
 
@@ -62,13 +68,15 @@ def photographs(num: int, height: int, width: int) -> torch.Tensor:
 
 
 def bench_metrics() -> list[dict]:
-    """torchmetrics counts SSIM's padded border, so only pytorch-msssim and piq stand beside ours there."""
+    """torchmetrics counts SSIM's padded border, so only pytorch-msssim and piq stand beside ours there. PSNR must read
+    both images once: a copy of both says how long memory takes for that.
+    """
     rows = []
     shapes = {"10,000 of 32×32": (10_000, 32, 32), "16 of 512×512": (16, 512, 512), "one of 2048×1080": (1, 1080, 2048)}
     for what, (num, height, width) in shapes.items():
         hr_img = photographs(num, height, width)
         sr_img = (hr_img.float() + 6 * torch.randn(hr_img.shape, generator=GENERATOR)).clamp(0, 255).round() / 255
-        pair, size = (sr_img, hr_img / 255), max(1, 2_000_000 // (height * width))
+        pair, size = (sr_img, hr_img / 255), max(1, PIECE // hr_img[0].numel())
 
         def split(metric, pair=pair, size=size):
             return lambda: torch.cat([metric(x, y).reshape(-1)
@@ -90,30 +98,63 @@ def bench_metrics() -> list[dict]:
         for metric, ways in contestants.items():
             values = {name: way().double() for name, way in ways.items()}
             assert all((value - values["ours"]).abs().max() < 1e-2 for value in values.values()), metric
-            rows.append(row(f"{metric}, {what}", race(ways), 2.0 if num > 1000 else 1.0))
+            if metric == "psnr":
+                times = race(ways | {COPY: lambda pair=pair: [img.numpy().copy() for img in pair]})
+                rows += [row(f"psnr, {what}", times, 1.0, *ways.keys() - {"ours"}),
+                         row(f"psnr, {what}", times, 0.5, COPY)]  # fmt: skip
+            else:
+                rows.append(row(f"ssim, {what}", race(ways), 3.5 if num > 1000 else 1.5))
     return rows
 
 
 def bench_imresize() -> list[dict]:
-    rows = []
+    """uint8 to uint8, of photographs in channel order; interleaved ("channels last") for those who want that. On one
+    thread, which is all that Pillow and the port use, then on two. OpenCV's bicubic does without antialiasing, so it
+    reads a fourth as many pixels.
+    """
+    rows, num_threads = [], torch.get_num_threads()
     cases = {"one of 2040×1356, halved": (1, 1356, 2040), "10,000 of 32×32, halved (Fuzz)": (10_000, 32, 32)}
     for what, img in ((what, photographs(*shape)) for what, shape in cases.items()):
-        arrays, size = list(img.permute(0, 2, 3, 1).numpy()), [side // 2 for side in img.shape[2:]]
+        arrays, size = list(img.permute(0, 2, 3, 1).contiguous().numpy()), [side // 2 for side in img.shape[2:]]
+        interleaved = img.contiguous(memory_format=torch.channels_last)
         few = arrays[:100]  # the port would take minutes for all: its time is scaled up
+
+        def pieces(resize, img=img):  # as many values as `imresize` takes at a time
+            return lambda: torch.cat([resize(part) for part in img.split(max(1, 2**18 // img[0, 0].numel() // 3))])
+
+        def torch_resize(part, size=size):
+            return F.interpolate(part, size, mode="bicubic", antialias=True)
+
         ways = {
             "ours": lambda img=img: datasets.Fuzz(2)(img),
+            "torch": pieces(torch_resize),
+            "torch, channels last": pieces(torch_resize, interleaved),
+            "torchvision": pieces(lambda part, size=size: torchvision_functional.resize(
+                part, size, InterpolationMode.BICUBIC, antialias=True)),
+            OPENCV: lambda arrays=arrays, size=size: [
+                cv2.resize(a, size[::-1], interpolation=cv2.INTER_CUBIC) for a in arrays],
+        }  # fmt: skip
+        alone = {
             "Pillow": lambda arrays=arrays, size=size: [
                 np.asarray(Image.fromarray(a).resize(size[::-1], Image.Resampling.BICUBIC)) for a in arrays],
-            "torch, antialias": lambda img=img, size=size: F.interpolate(
-                img.float(), size, mode="bicubic", antialias=True).round().clamp(0, 255).byte(),
             "NumPy port": lambda few=few: [plain_imresize(a, 0.5) for a in few],
         }  # fmt: skip
-        port = torch.from_numpy(np.stack(ways["NumPy port"]())).permute(0, 3, 1, 2)
-        assert port.equal(ways["ours"]()[: len(few)]), "the port differs, so it is no contestant"
-        times = race(ways)
-        times["NumPy port"] *= len(arrays) / len(few)
-        targets = {"NumPy port": 20.0, "Pillow": 0.5 if len(img) == 1 else 1.0, "torch, antialias": None}
-        rows += [row(f"imresize, {what}", times, target, peer) for peer, target in targets.items()]
+        ours, fast = ways["ours"](), [name for name in ways if name.startswith("torch")]
+        port = torch.from_numpy(np.stack(alone["NumPy port"]())).permute(0, 3, 1, 2)
+        assert port.equal(ours[: len(few)]), "the port differs, so it is no contestant"
+        for name in fast:
+            far = (ways[name]().int() - ours.int())[..., 2:-2, 2:-2].abs() > 1
+            assert far.float().mean() < 1e-4, f"{name} resizes in another way"
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            cv2.setNumThreads(threads)
+            times, title = race(ways | (alone if threads == 1 else {})), f"imresize, {what}, {threads} thread"
+            if threads == 1:
+                times["NumPy port"] *= len(arrays) / len(few)
+                targets = {"NumPy port": 20.0, "Pillow": 0.5 if len(img) == 1 else 1.0, OPENCV: None}
+                rows += [row(title, times, target, peer) for peer, target in targets.items()]
+            rows.append(row(title + "s" * (threads > 1), times, None, *fast))
+        torch.set_num_threads(num_threads)
     return rows
 
 

@@ -226,7 +226,7 @@ def sr_scores(
     under all that it depends on.
     """
     methods = baselines(test_sets[0].scale_factor)
-    handed = {"evaluate": metrics.evaluate, "niqe": niqe and type(niqe).score}
+    handed = {"evaluate": metrics.evaluate, "niqe": niqe}
     keys = {name: identity({}, {}, None, **handed, method=method) for name, method in methods.items()}
     keys["truth"] = identity({}, {}, None, **handed)
     for name, run in trained.items():
