@@ -46,7 +46,7 @@ square, cube, quad = power(2), power(3), power(3)
 pair = (lambda x: x + 1, lambda x: x - 1)
 # %%
 class Term:
-    scale = 1.0
+    __slots__, scale = ("size",), 1.0
     def __init__(self, size):
         self.size = size
     @property
@@ -140,7 +140,7 @@ def before(tmp_path_factory) -> dict:
     ("power(3), power(3)", "power(4), power(3)", ["power.<locals>.<lambda>: exponent 3 → 4"]),
     ("power(3), power(3)", "power(3), power(2)", ["power.<locals>.<lambda> (2): exponent 3 → 2"]),
     ("lambda x: x - 1", "lambda x: x - 2", ["<lambda> edited", "<lambda> (2) edited"]),  # those of one line are one
-    ("scale = 1.0", "scale = 2.0", ["Term.scale 1.0 → 2.0"]),
+    ("1.0\n    def", "2.0\n    def", ["Term.scale 1.0 → 2.0"]),
     ("term = Term(3)", "term = Term(4)", ["term.size 3 → 4"]),
     ("return 2 * self.size", "return 4 * self.size", ["Term.doubled edited"]),
     ("term = Term(3)", "term = Term(3)\nTerm.__call__ = lambda self, img: img.mean()",

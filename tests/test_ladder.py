@@ -253,7 +253,6 @@ def test_everything_is_recorded(scores, trained):
 
 
 @pytest.mark.parametrize("changes", [
-    {"arms": ["joint"], "adapt_epochs": 0, "adapt_lengths": [], "sweep": []},  # as the course document's recipe
     {"arms": ["control", "task_only"], "seeds": [1], "sweep": []}, {"arms": ["control", "frozen"], "seeds": [1]},
 ], ids=lambda changes: " ".join(changes["arms"]))  # fmt: skip
 def test_any_arms_and_seeds_run_through_the_notebook(tmp_path, monkeypatch, changes):
