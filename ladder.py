@@ -508,7 +508,7 @@ def gradients(model: NetSet.MultiTaskNet, batch: Mapping[str, Tensor], label_smo
             for name, value in losses.items()}  # fmt: skip
 
 
-def angles(scores: Scores, rung: str, num_batches: int = 12, batch_size: int = 128) -> dict[str, dict]:
+def angles(scores: Scores, rung: str, num_batches: int = 8, batch_size: int = 64) -> dict[str, dict]:
     """How the gradients of L1 and cross-entropy at SRNet lie to each other, on training and on validation images, batch
     by batch: their norms and the cosine of their angle; and `mean_cosine`, that of their means. Evaluation mode.
     """
