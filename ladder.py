@@ -508,7 +508,7 @@ def gradients(model: NetSet.MultiTaskNet, batch: Mapping[str, Tensor], label_smo
             for name, value in losses.items()}  # fmt: skip
 
 
-def angles(scores: Scores, rung: str, num_batches: int = 12, batch_size: int = 128) -> dict[str, dict]:
+def angles(scores: Scores, rung: str, num_batches: int = 8, batch_size: int = 64) -> dict[str, dict]:
     """How the gradients of L1 and cross-entropy at SRNet lie to each other, on training and on validation images, batch
     by batch: their norms and the cosine of their angle; and `mean_cosine`, that of their means. Evaluation mode.
     """
@@ -519,10 +519,11 @@ def angles(scores: Scores, rung: str, num_batches: int = 12, batch_size: int = 1
         found, model = {}, ladder.network(rung, scores.first).requires_grad_(True)
         for part, (images, labels) in parts.items():
             vectors: dict = {"l1": [], "cross_entropy": []}
-            for start in range(0, min(num_batches * batch_size, len(images) // batch_size * batch_size), batch_size):
-                hr_img = images[start : start + batch_size].cpu()
+            size = min(batch_size, len(images))
+            for start in range(0, min(num_batches * size, len(images) // size * size), size):
+                hr_img = images[start : start + size].cpu()
                 batch = {"lr_img": datasets.to_float(ladder.degradation(hr_img)), "hr_img": datasets.to_float(hr_img),
-                         "label": labels[start : start + batch_size].cpu()}  # fmt: skip
+                         "label": labels[start : start + size].cpu()}  # fmt: skip
                 batch = {name: value.to(ladder.device) for name, value in batch.items()}
                 for name, vector in gradients(model, batch, smoothing).items():
                     vectors[name].append(vector.cpu())

@@ -17,6 +17,7 @@ from tools.settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 
 torch.set_num_threads(1)
+os.environ["NO_DOWNLOAD"] = "1"  # no test waits for a network
 matplotlib.use("Agg")  # not through MPLBACKEND: notebooks run by the tests would inherit it and draw nothing
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
@@ -29,7 +30,7 @@ def real_data() -> Callable[[str], Path]:
     def folder(name: str = "") -> Path:
         path = ROOT / "DS" / name
         if not any(p.name != "README.md" for p in path.glob("*")):
-            pytest.skip(f"needs real data in DS/{name}; DS/README.md and `python datasets.py` say how to get it")
+            pytest.skip(f"needs real data in DS/{name}; DS/README.md and `python3 run.py data` say how to get it")
         return path
 
     return folder

@@ -18,7 +18,8 @@ import warnings
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -138,11 +139,16 @@ def fuzzed_images(count: int, folder: Path) -> tuple[int, int]:
     still images, through `upscale.py`: survived if the answer is an image or a sentence, within ten seconds.
     """
     chance, seeds = random.Random(0), []
-    image = Image.effect_noise((24, 17), 80)
+    image, text, exif = Image.effect_noise((24, 17), 80), PngInfo(), Image.Exif()
+    text.add_text("caption", "x" * 99, zip=True)
+    exif.update({0x0112: 6, 0x8769: {0x9003: "2020"}})
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    extra = {"exif": exif.tobytes(), "pnginfo": text, "dpi": (72, 72), "icc_profile": profile}
+    frames = {"save_all": True, "append_images": [image]}
     for kind, mode in [("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "RGB"), ("JPEG", "CMYK"), ("BMP", "RGB"),
                        ("GIF", "P"), ("TIFF", "RGB"), ("WEBP", "RGB"), ("PPM", "RGB")]:  # fmt: skip
         buffer = io.BytesIO()
-        image.convert(mode).save(buffer, kind)
+        image.convert(mode).save(buffer, kind, **extra, **(frames if kind in ("GIF", "TIFF") else {}))
         seeds.append((kind.lower(), buffer.getvalue()))
     model = NetSet.SRNet(num_channels=64, num_blocks=0).eval()
 

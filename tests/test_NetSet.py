@@ -8,8 +8,9 @@ import torchvision
 from torch import nn
 
 import NetSet
+from tools import sr
 
-from .conftest import refuses
+from .conftest import refuses, task_in, write_run
 
 
 def small_sr(scale_factor=2, **options):
@@ -61,20 +62,6 @@ def test_layers_of_srgan_are_the_papers_figure_4_and_resshuffle_lacks_its_batch_
     found = [(c.out_channels, c.stride[0]) for c in layers(judge, nn.Conv2d)]
     assert found == list(zip(widths, [1, 2] * 4, strict=True))
     assert [(c.in_features, c.out_features) for c in layers(judge, nn.Linear)] == [(512 * 36, 1024), (1024, 1)]
-
-
-@pytest.mark.parametrize("network", [NetSet.SRResNet, NetSet.ResShuffle])
-def test_the_start_as_bicubic_survives_training(network):
-    torch.manual_seed(0)
-    hr_img = F.interpolate(torch.rand(4, 3, 6, 6), size=(48, 48), mode="bicubic", align_corners=False).clamp(0, 1)
-    lr_img, net = F.avg_pool2d(hr_img, 2), network(2, num_channels=16, num_blocks=2)
-    optimizer, losses = torch.optim.Adam(net.parameters(), 1e-4), []
-    for _ in range(12):
-        losses.append(F.mse_loss(net(lr_img), hr_img))
-        optimizer.zero_grad()
-        losses[-1].backward()
-        optimizer.step()
-    assert max(losses) < 3 * losses[0]
 
 
 def test_skip_networks_clip_what_they_show_but_not_what_they_learn_from():
@@ -170,6 +157,30 @@ def test_resnet_18_reads_like_classifynet():
     assert NetSet.count_parameters(NetSet.ResNet18()) == full - 64 * 3 * (49 - 9)  # but for a stem of 3x3
 
 
+def test_features_are_vggs_where_it_has_that_layer_else_the_classifiers_and_say_so(tmp_path, monkeypatch, capsys):
+    run = write_run(tmp_path / "task2", settings := {"network": "classifynet", "num_channels": 8},
+                    {"name": "ten classes", "fingerprint": "0"}, NetSet.make(settings))  # fmt: skip
+    task, words = task_in(tmp_path, {"classifier_layer": [2, 1]}), "ClassifyNet, ten classes, phi(2, 1), weights "
+    monkeypatch.setattr(sr.datasets, "find_vgg", lambda network, root: None)
+    features = sr.perceptual_features(task, "vgg19", [5, 4])
+    assert features(torch.rand(1, 3, 32, 32)).shape == (1, 8, 16, 16)
+    assert features.name == words + run.info["weights"]
+    (blocks := tmp_path / "vgg19_blocks1to3.pth").touch()
+    monkeypatch.setattr(sr.datasets, "find_vgg", lambda network, root: blocks)
+
+    def of_blocks(weights, i, j):
+        if i > 3:
+            raise ValueError("phi(5, 4) does not exist")
+        return nn.Identity()
+
+    monkeypatch.setattr(NetSet.PerceptualFeatures, "of_vgg_blocks", of_blocks)
+    assert sr.perceptual_features(task, "vgg19", [3, 4]).name.startswith("VGG19, ImageNet, phi(3, 4)")
+    assert sr.perceptual_features(task, "vgg19", [5, 4]).name.startswith(words)
+    assert "does not serve: phi(5, 4) does not exist" in capsys.readouterr().out
+    task.profile = "quick"
+    assert sr.perceptual_features(task, "vgg19", [3, 4]).name.startswith(words)
+
+
 def test_multitask_chains_both_and_the_class_loss_reaches_sr():
     net = NetSet.MultiTaskNet(small_sr(), NetSet.ClassifyNet(num_channels=8, init="pytorch"))
     sr_img, logits = net(lr_img := torch.rand(2, 3, 16, 16))
@@ -205,12 +216,6 @@ def test_colorizer_reads_luma_alone_and_can_keep_it():
         torch.nn.init.normal_(net.unet.last.weight, std=0.01)
         torch.testing.assert_close(net(img), net(grey))
         assert torch.allclose(luma(net(img)), luma(img), atol=1e-5) is keep_luma
-
-
-def test_a_unet_sees_around():
-    img = torch.rand(1, 3, 16, 16, requires_grad=True)
-    NetSet.UNet(3, 3, (4, 8, 8)).eval()(img)[0, 0, 8, 8].backward()
-    assert (img.grad.abs().sum((0, 1)) > 0).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("build, said", [

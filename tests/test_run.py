@@ -104,6 +104,7 @@ def test_train_says_what_is_wrong_in_a_sentence(tmp_path, monkeypatch, capsys, o
 
 @pytest.mark.parametrize("sweep, values", [
     ("num_blocks=1,2", [1, 2]), ("network=srnet,resshuffle", ["srnet", "resshuffle"]), ("learning_rate=1e-3", [1e-3]),
+    ("network=[1,2],[3]", [[1, 2], [3]]),
 ])  # fmt: skip
 def test_a_sweep_trains_a_run_for_each_value_and_lists_them(tmp_path, monkeypatch, capsys, sweep, values):
     source = ("import pathlib; from tests.conftest import write_run\nvalue = changes['NAME']\n"
@@ -132,15 +133,6 @@ def test_test_fails_when_ruff_or_pytest_fails(monkeypatch):
         codes = (subprocess.CompletedProcess([], code) for code in pair)
         assert bool(run.test(["-k", "psnr"])) is failed
     assert calls[:2] == [["ruff", "check", "."], ["pytest", "-k", "psnr"]]
-
-
-def test_lists_may_be_swept(monkeypatch, tmp_path):
-    swept = []
-    monkeypatch.setattr(notebooks, "run_cells", lambda path, parameters, until: swept.append(parameters["changes"]))
-    path = str(notebook(tmp_path / "task2_classify.ipynb", ("changes = {}", ["parameters"])))
-    monkeypatch.setattr(run, "list_runs", lambda tasks: 0)
-    run.train([path, "--sweep", "dropout=[0.1,0.2],[0.2,0.3]", "flip=False"])
-    assert swept == [{"flip": False, "dropout": value} for value in ([0.1, 0.2], [0.2, 0.3])]
 
 
 def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path):

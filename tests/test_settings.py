@@ -47,6 +47,7 @@ def test_a_wrong_value_is_one_sentence(name, value, said):
 
 @pytest.mark.parametrize("name, value", [
     ("learning_rate", 1), ("patience", 3), ("num_images", 10), ("num_images", None), ("dataset", "mine"),
+    ("num_blocks", 0),
     ("learning_rate", np.float32(0.5))])
 def test_what_may_be_set_may_be_set(name, value):
     task = next(task for task, table in settings.TABLES.items() if name in table)

@@ -57,16 +57,13 @@ def never(*_, **__):
     raise AssertionError("trained again")
 
 
-def stop_at(step):
-    """A `report` that breaks off after so many steps: no part of what a run is."""
+def interrupted(fit, *args, step, **options):
+    """It breaks off after so many steps, by a `report`, which is no part of what a run is."""
     def report(number, values, run):
         if number == step and "epoch" not in values:
             raise KeyboardInterrupt
-    return report
 
-
-def interrupted(fit, *args, step, **options):
-    refuses(KeyboardInterrupt, None, fit, *args, report=stop_at(step), **options)
+    refuses(KeyboardInterrupt, None, fit, *args, report=report, **options)
 
 
 def timeless(run):
@@ -97,18 +94,15 @@ def test_interrupted_in_any_epoch_it_ends_with_the_bits_of_an_uninterrupted_run(
     assert not same(whole, fit(tmp_path / "run", settings=settings | {"seed": 1})[0])
 
 
-def test_a_finished_run_is_read_and_another_identity_is_another_run(tmp_path, capsys):
+def test_a_finished_run_is_read_and_another_identity_is_another_run(tmp_path):
     trained, first = fit(tmp_path)
     gone = {name: value for name, value in SETTINGS.items() if name != "ema_decay"}
-    changes = ({"settings": SETTINGS | {"seed": 1}}, {"settings": gone}, {"data": DATA | {"fingerprint": "1"}},
-               {"pretrained": {"task1": "a"}}, {"monitor": "accuracy"})  # fmt: skip
-    other = [fit(tmp_path, **changed)[1].folder for changed in changes]
-    assert len({first.folder, *other}) == 6 and {path.parent for path in other} == {tmp_path / "lab" / "task2"}
+    other = [fit(tmp_path, **changed)[1].folder for changed in ({"settings": gone}, {"pretrained": {"task1": "a"}})]
+    assert len({first.folder, *other}) == 3 and {path.parent for path in other} == {tmp_path / "lab" / "task2"}
     (first.folder / "checkpoint.pth").touch()  # left where a process died after its last file
     model, run = fit(tmp_path, report=never)  # going back
     assert same(trained, model) and run.folder == first.folder and len(run.history) == 4
     assert not (first.folder / "checkpoint.pth").exists()
-    assert fit(tmp_path, settings=SETTINGS | {"seed": 1}, report=never)[1].folder == other[0]
     (first.folder / "model.pth").unlink()  # a run may be kept without its weights
     assert fit(tmp_path, report=never)[0] is None
     again, run = fit(tmp_path, needs_weights=True)
@@ -128,21 +122,15 @@ def test_an_epoch_is_one_transaction_wherever_it_is_killed(tmp_path, monkeypatch
             raise Killed
         replace(source, target)
 
-    def train(folder):
-        scores = iter((2.0, 1.0) if not (tmp_path / folder / "task2" / "checkpoint.pth").exists() else (1.0,))
-        return fit(tmp_path / folder, settings=settings, batches=lambda generator: [next(batches(generator))],
-                   validate=lambda _: {"loss": next(scores)})  # fmt: skip
-
-    whole, whole_run = train("whole")
+    train = partial(fit, settings=settings, batches=lambda generator: [next(batches(generator))])
+    whole, whole_run = train(tmp_path / "whole")
     monkeypatch.setattr(os, "replace", killed)
-    counts = itertools.count(1)
-    for count in counts:
+    for count in itertools.count(1):
         left[0] = count
         try:
-            train(str(count))
+            train(tmp_path / str(count))
         except Killed:
-            left[0] = 0
-            model, run = train(str(count))
+            model, run = train(tmp_path / str(count))
             names = {path.name for path in run.folder.iterdir()} - {"run.lock"}
             assert same(model, whole) and timeless(run).equals(timeless(whole_run)), count
             assert names == {"history.csv", "model.pth", "run.json"} and runs.read_run(run.folder), count
@@ -170,26 +158,23 @@ def test_a_loss_or_score_without_a_value_stops_and_keeps_the_last_checkpoint(tmp
 
 
 def test_every_step_and_epoch_is_reported_with_the_rate_that_was_used(tmp_path):
-    seen = []
+    epochs, losses = [], {}
 
     def report(step, values, run):
         if "epoch" in values:
             stored = pd.read_csv(run.folder / "history.csv")
-            seen.append((step, len(stored), validate(run.eval_model)["loss"].item() == values["loss_valid"]))
+            epochs.append((step, len(stored), validate(run.eval_model)["loss"].item() == values["loss_valid"]))
         else:
-            seen.append((step, values["loss"]))
+            losses[step] = values["loss"]
 
-    _, run = fit(tmp_path, report=report, validate=lambda model: validate(model) | {"psnr_db": math.inf,
-                                                                                    "niqe": math.nan})  # fmt: skip
-    assert [entry for entry in seen if len(entry) == 3] == [(4 * k, k, True) for k in (1, 2, 3, 4)]
-    losses = {step: value for step, value in (entry for entry in seen if len(entry) == 2)}
-    assert list(losses) == list(range(1, 17))
+    without_value = {"psnr_db": math.inf, "niqe": math.nan}  # null in run.json, where it does not choose
+    _, run = fit(tmp_path, report=report, validate=lambda model: validate(model) | without_value)
+    assert epochs == [(4 * k, k, True) for k in (1, 2, 3, 4)] and list(losses) == list(range(1, 17))
     assert sum(list(losses.values())[4:8]) / 4 == pytest.approx(run.history.loss_train[1], rel=1e-5)
     factor = training.make_schedule(SETTINGS)
     assert run.history.learning_rate.tolist() == [3e-3 * factor(step) for step in (3, 7, 11, 15)]
-    stored = runs.read_run(run.folder)  # a score without a value that does not choose is null
-    assert stored.history.psnr_db_valid.eq(math.inf).all()
-    assert stored.info["validation"]["psnr_db_valid"] is None is stored.info["validation"]["niqe_valid"]
+    assert runs.read_run(run.folder).history.psnr_db_valid.eq(math.inf).all()
+    assert run.info["validation"]["psnr_db_valid"] is None is run.info["validation"]["niqe_valid"]
 
 
 @pytest.mark.parametrize("mode, sign", [("min", 1), ("max", -1)])
@@ -215,19 +200,6 @@ def test_streams_of_chance_are_independent(tmp_path):
     assert len(set(seeds)) == len(seeds) == 4 * 4 * 2
 
 
-def one_weight(folder, gradient, **settings):
-    """A weight that starts at 4 and always has this gradient, after training in two steps of rate 0.1."""
-    def network():
-        model = nn.Conv2d(1, 1, 1, bias=False)
-        nn.init.constant_(model.weight, 4)
-        return model
-
-    settings = {"num_epochs": 1, "steps_per_epoch": 2, "learning_rate": 0.1, **settings}
-    model, _ = fit(folder, network, settings, loss=lambda model, batch: (gradient * model.weight.sum(), {}),
-                   batches=lambda _: [{"x": torch.zeros(1)}] * 2, validate=lambda _: {"loss": 0.0})  # fmt: skip
-    return model.weight.item()
-
-
 @pytest.mark.parametrize("gradient, settings, moved", [
     (1.0, {"optimizer": "sgd", "momentum": 0.0}, -0.2),
     (1.0, {"optimizer": "sgd"}, -(0.1 + 0.19)),
@@ -242,7 +214,16 @@ def one_weight(folder, gradient, **settings):
     (1.0, {"optimizer": "sgd", "momentum": 0.0, "schedule": "one_cycle", "warmup": 1.0}, -(0.05 + 0.1)),
 ])  # fmt: skip
 def test_two_steps_by_hand(tmp_path, gradient, settings, moved):
-    assert one_weight(tmp_path, gradient, **settings) - 4 == pytest.approx(moved, abs=1e-3 * abs(moved))
+    """A weight that starts at 4 and always has this gradient, after training in two steps of rate 0.1."""
+    def network():
+        model = nn.Conv2d(1, 1, 1, bias=False)
+        nn.init.constant_(model.weight, 4)
+        return model
+
+    settings = {"num_epochs": 1, "steps_per_epoch": 2, "learning_rate": 0.1, **settings}
+    model, _ = fit(tmp_path, network, settings, loss=lambda model, batch: (gradient * model.weight.sum(), {}),
+                   batches=lambda _: [{"x": torch.zeros(1)}] * 2, validate=lambda _: {"loss": 0.0})  # fmt: skip
+    assert model.weight.item() - 4 == pytest.approx(moved, abs=1e-3 * abs(moved))
 
 
 def test_schedules_by_hand():
@@ -271,6 +252,7 @@ def test_orthogonalize_finds_nearly_the_nearest_orthogonal_matrix(shape):
 def test_muon_moves_inner_layers_by_orthogonal_steps_and_the_others_as_adam_does():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 16, 3), *(nn.Conv2d(16, 16, 3) for _ in range(2)), nn.Conv2d(16, 64, 1))
+    assert not training._is_inner(torch.ones(16, 15, 3, 3)) and training._is_inner(torch.ones(16, 16))
     alone = [copy.deepcopy(layer.weight) for layer in model[1:]]
     settings = {"optimizer": "muon", "learning_rate": 0.1, "adam_factor": 0.01, "weight_decay": 0.1}
     optimizers = training.make_optimizers(model, settings)

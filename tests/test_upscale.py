@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import datasets
-import metrics
 import NetSet
 import training
-from tools import runs, sr, upscale
-from tools import settings as settings_tables
+from tools import upscale
 
 from .conftest import ROOT, random_image, refuses, save, write_run
 from .test_images import SWAPPED_PROFILE
@@ -270,82 +268,6 @@ def test_names_are_settled_before_any_work(tmp_path, capsys, monkeypatch):
     assert len(list((tmp_path / "s1").iterdir())) == 2 and not (tmp_path / "~").exists()
 
 
-def sr_test_set(*hr_images, name="two"):
-    names = [f"img_{k}" for k in range(len(hr_images))]
-    return datasets.SRTestSet(None, 2, images=list(hr_images), names=names, name=name)
-
-
-SMOOTH = datasets.imresize(random_image(8, 9), 13)
-
-
-def test_measure_is_evaluate_image_by_image():
-    test_sets = [sr_test_set(random_image(20, 20), SMOOTH, name="Set5"), sr_test_set(SMOOTH, name="DIV2K/valid")]
-    lr_img, hr_img = (datasets.to_float(img) for img in test_sets[0].pair(1))
-    niqe, methods = metrics.NIQE([hr_img]), sr.baselines(2)
-    scores = sr.measure(methods, test_sets, ("literature", "reference"), niqe)
-    assert len(scores) == 3 * (2 * 2 + 1) + 2  # two methods by two protocols, the truth, and RGB for DIV2K
-    assert scores.ssim[scores.method == "truth"].isna().all()
-    assert set(scores[scores.set == "DIV2K/valid"].protocol) == {"literature", "reference", "rgb"}
-    shown = sr.upscaled_images(methods, test_sets, ["Set5 img_1"])["Set5 img_1"]
-    assert list(shown) == ["nearest", "bicubic", "truth"] and torch.equal(datasets.to_float(shown["truth"]), hr_img)
-    bicubic = datasets.to_float(shown["bicubic"])
-    for protocol in ("reference", "literature"):
-        row = scores.query("image == 'Set5 img_1' and method == 'bicubic' and protocol == @protocol").iloc[0]
-        expected = metrics.evaluate(bicubic[None], hr_img[None], protocol, 2) | {"niqe": niqe.score(bicubic)}
-        assert dict(row[expected.keys()]) == expected
-    assert sr.bicubic_psnr(lr_img[None], hr_img[None]) == row.psnr_db
-
-
-def test_cached_scores_are_those_of_measure_and_are_computed_once(tmp_path):
-    white, tiny = torch.full((3, 100, 100), 255, dtype=torch.uint8), random_image(12, 12)
-    test_set, calls = sr_test_set(SMOOTH, white, tiny), []
-    bicubic = sr.baselines(2)["bicubic"]
-    methods = {"net": lambda img: calls.append(1) or bicubic(img), "bicubic": bicubic}
-    niqe = metrics.NIQE([datasets.to_float(SMOOTH)])
-
-    def cached(weights="w", test_set=test_set, protocols=("literature",), niqe=None):
-        calls.clear()
-        return sr.measure_cached(tmp_path, methods, {"net": weights}, [test_set], protocols, niqe)
-
-    expected = sr.measure(methods, [test_set])
-    for num_calls in (3, 0):
-        assert cached().equals(expected) and len(calls) == num_calls
-    assert "NaN" not in (tmp_path / "test_scores.json").read_text()
-    scores = cached(niqe=niqe)
-    assert len(calls) == 3 and scores.equals(sr.measure(methods, [test_set], niqe=niqe))
-    scores = scores[scores.method == "net"]  # nan: the PSNR of identical images, and what is too small or flat
-    assert scores[["psnr_db", "ssim", "niqe"]].isna().to_numpy().tolist() == [[0, 0, 0], [1, 0, 1], [1, 1, 1]]
-    other = cached(niqe=metrics.NIQE([datasets.to_float(random_image(96, 96))]))
-    assert other[other.method == "net"].equals(scores) and not calls
-    for change in ({"weights": "v"}, {"protocols": ("rgb",)}, {"test_set": sr_test_set(random_image(40, 40))}):
-        cached()
-        cached(**change)
-        assert calls
-
-
-def test_data_validation_and_means_of_the_notebooks(tmp_path, capsys):
-    for folder, side in (("photographs/train", 40), ("photographs/valid", 36), ("Set5", 30), ("Set14", 32)):
-        for seed in range(2):
-            save(tmp_path / folder / f"{seed}.png", random_image(side, side, seed))
-    chosen = settings_tables.choose("task1", "quick", {"crop_size": 24, "valid_size": 28})
-    begun = runs.Begun("task1", "quick", chosen, torch.device("cpu"), tmp_path, str(tmp_path), str(tmp_path))
-    data = sr.sr_data(begun)
-    assert data.valid_lr.shape == (2, 3, 14, 14) and data.valid_hr.shape == (2, 3, 28, 28)
-    assert data.tested_on == ["Set5 (2 images)", "Set14 (2 images)"] and data.identity["name"] == "photographs/train"
-    assert data.tested_on[0] in capsys.readouterr().out
-    model = NetSet.SRNet(2, 64, 0)
-    sr_img = training.predict(model, data.valid_lr)
-    expected = metrics.evaluate(sr_img, data.valid_hr, "literature", 2)["psnr_db"].mean().item()
-    assert sr.sr_validate(data.valid_lr, data.valid_hr, 2)(model) == {"psnr_db": pytest.approx(expected, abs=1e-4)}
-
-    for _ in range(2):  # the second time they are read
-        scores = sr.sr_scores(tmp_path, {"srnet": model}, {"srnet": "w"}, data.test_sets)
-        row, of_set = sr.means(scores)[-1], scores[(scores.set == "Set14") & (scores.method == "srnet")]
-        assert (row["protocol"], row["set"], row["method"]) == ("literature", "Set14", "srnet")
-        assert len(of_set) == 2 and row["psnr_db"] == round(of_set.psnr_db.mean(), 4)
-        model.to_rgb.weight.data.zero_()  # seen if it were measured again
-
-
 def test_test_sets_print_a_dash_and_name_those_that_are_missing(tmp_path, capsys, monkeypatch):
     save(tmp_path / "Set5" / "a.png", random_image(40, 36))
     save(tmp_path / "Set14" / "a.png", torch.full((3, 40, 36), 255, dtype=torch.uint8))
@@ -354,7 +276,7 @@ def test_test_sets_print_a_dash_and_name_those_that_are_missing(tmp_path, capsys
     out = capsys.readouterr().out
     assert "Set5         srgan_x4" in out and "Set5         bicubic" in out
     assert "Set14        bicubic             – 1.0000  PSNR (dB, Y, border 4) and SSIM, 0 of 1 images" in out
-    assert "Urban100     is not there: python datasets.py download urban100" in out
+    assert "Urban100     is not there: python3 run.py data urban100" in out
     for folder, said in (("none", "is no folder"), ("Set5", "holds none of the test sets")):
         assert upscale.main(["--test-sets", "--model", "srgan_x4", "--root", str(tmp_path / folder)]) == 1
         assert said in capsys.readouterr().err

@@ -141,7 +141,8 @@ class _Reader:
             return self.kind(value)
         if _is_ours(type(value)) and id(value) not in self.seen:
             self.seen[id(value)] = value, ""
-            return {"class": self.kind(type(value))} | self.read(vars(value))
+            slots = {name: getattr(value, name, None) for name in getattr(type(value), "__slots__", ())}
+            return {"class": self.kind(type(value))} | self.read(slots | getattr(value, "__dict__", {}))
         return repr(value) if type(value) in (range, slice, bytes, complex) else _title(value)
 
     def name(self, thing) -> str:

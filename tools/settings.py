@@ -254,7 +254,7 @@ def _check(name: str, value, kinds: set[type]) -> None:
     if not fits:
         wanted = {"str": "text", "bool": "True or False", "list": "a list", "dict": "a dict"}.get(wanted, wanted)
         raise ValueError(f"{name} must be {wanted}, found {value!r}.")
-    if name.startswith(POSITIVE) and name not in ("num_unseen",) and value < 1:
+    if name.startswith(POSITIVE) and name not in ("num_unseen", "num_blocks") and value < 1:
         raise ValueError(f"{name} must be 1 or more, found {value!r}.")
     if "rate" in name and isinstance(value, (int, float)) and not 0 <= value < float("inf"):
         raise ValueError(f"{name} must be a finite number of 0 or more, found {value!r}.")

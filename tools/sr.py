@@ -211,7 +211,8 @@ def perceptual_features(task: Task, vgg: str, vgg_layer: list) -> NetSet.Percept
         places = [task.results_root / "task2", runs.ROOT / "results" / "task2"]
         run = next((run for run in map(runs.read_run, places) if run and run.has_weights), None)
         run = run or notebooks.require_run("task2", task)
-        weights, layer, name = run.folder / "model.pth", [2, 2], f"ClassifyNet, {run.info['data']['name']}"
+        layer = task.settings.get("classifier_layer", [2, 2])
+        weights, name = run.folder / "model.pth", f"ClassifyNet, {run.info['data']['name']}"
         features = NetSet.PerceptualFeatures.of_classifier(weights, run.info["settings"], *layer)
     features.name = f"{name}, phi({layer[0]}, {layer[1]}), weights {files.file_fingerprint(weights)}"
     features.identity = "features of a trained classifier"
@@ -226,7 +227,7 @@ def sr_scores(
     under all that it depends on.
     """
     methods = baselines(test_sets[0].scale_factor)
-    handed = {"evaluate": metrics.evaluate, "niqe": niqe and type(niqe).score}
+    handed = {"evaluate": metrics.evaluate, "niqe": niqe}
     keys = {name: identity({}, {}, None, **handed, method=method) for name, method in methods.items()}
     keys["truth"] = identity({}, {}, None, **handed)
     for name, run in trained.items():

@@ -27,7 +27,7 @@ from tools import files, images
 from tools.runs import load_network as load
 
 MODELS = ("srnet_x2", "srresnet_x4", "srgan_x4", "resshuffle_x4", "restore", "colorize")  # names in runs.TRAINED
-TILE, STRIP_BYTES = 640, 2**28  # the largest side of a tile; size of an upscaled strip, if that leaves it 64 rows
+TILE, STRIP_BYTES = 512, 2**28  # the largest side of a tile; size of an upscaled strip, if that leaves it 64 rows
 SPREAD = 16  # pixels that visible colors are spread into transparent ones; a multiple of 8, as tiles must be
 COLORIZED_SIDE, COLORIZED_AREA = 32, 32 * 512  # pixels at which a photograph is colorized: CIFAR-10's side, and at most
 
