@@ -394,22 +394,6 @@ def _differences(a: Tensor, b: Tensor, fit: bool, wanted: str) -> Tensor:
     return each.reshape(len(each), -1, each.shape[-1]).mean(1)
 
 
-def paired_bootstrap(correct_a: Tensor, correct_b: Tensor) -> tuple[float, float, float]:
-    """Accuracy of a less that of b on the same images: (difference, low, high), a 95 % interval over images alone.
-
-    correct_a, correct_b: (N,) bool, whether each image was classified correctly; or (S, N), by S pairs of networks,
-    whose mean difference on each image then counts. Percentile bootstrap (Efron 1979), 10,000 resamples. How often each
-    possible difference occurs is all that resampling changes, so these counts are drawn.
-    """
-    are_bool = correct_a.dtype == correct_b.dtype == torch.bool
-    gained = _differences(correct_a, correct_b, are_bool, "torch.bool, one entry per image").mean(0)
-    values, counts = gained.unique(return_counts=True)
-    total = len(gained)
-    drawn = np.random.default_rng(0).multinomial(total, (counts / total).tolist(), size=10_000)
-    low, high = np.quantile(drawn @ values.numpy() / total, [0.025, 0.975]).tolist()
-    return gained.mean().item(), low, high
-
-
 def paired_interval(values_a: Tensor, values_b: Tensor) -> tuple[float, float, float]:
     """Mean of a less that of b on the same images, with its 95 % interval: (difference, low, high).
 

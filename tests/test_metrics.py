@@ -195,18 +195,6 @@ def test_accuracy_and_confusion_matrix_by_hand():
     assert matrix.tolist() == [[1, 0, 0, 0], [0, 1, 1, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("num_networks", [1, 3])
-def test_bootstrap_interval_is_the_normal_one_for_many_images(num_networks):
-    generator = torch.Generator().manual_seed(3)
-    a, b = torch.rand(2, num_networks, 4000, generator=generator) < torch.tensor([0.8, 0.77]).view(2, 1, 1)
-    difference, low, high = metrics.paired_bootstrap(a, b)
-    gained = (a.double() - b.double()).mean(0)
-    half = 1.96 * gained.std().item() / math.sqrt(4000)
-    assert difference == pytest.approx(gained.mean().item(), abs=1e-12)
-    assert (low, high) == pytest.approx((difference - half, difference + half), abs=0.06 * half)
-    assert metrics.paired_bootstrap(a[:1], b[:1]) == metrics.paired_bootstrap(a[0], b[0])
-
-
 def test_compare_gives_points_the_crossed_interval_and_each_seed_and_signs_are_written():
     a, b = torch.tensor([[[1, 1, 1, 0], [1, 0, 1, 1]], [[1, 0, 0, 0], [0, 1, 1, 1]]]) > 0
     points, low, high = (100 * value for value in metrics.paired_interval(a, b))
@@ -257,7 +245,7 @@ scores, labels, correct = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3)
     (lambda: metrics.accuracy(scores / 0, labels), "finite logits"),
     (lambda: metrics.confusion_matrix(scores, labels, 2), r"pass logits.argmax\(1\)"),
     (lambda: metrics.confusion_matrix(labels, labels + 2, 2), "labels must be 3 class numbers from 0 to 1"),
-    (lambda: metrics.paired_bootstrap(correct.float(), correct), "torch.bool.*both alike.* of torch.float32"),
+    (lambda: metrics.compare(correct.float(), correct), "torch.bool.*both alike.* of torch.float32"),
     (lambda: metrics.paired_interval(scores[:1, 0], scores[:1, 0]), "of two or more images"),
     (lambda: ssim(good, good, border=3), "leaves 11 or more pixels"),
     (lambda: ssim(good, good, window="same"), "'valid' or 'zero'"),
