@@ -396,9 +396,7 @@ class Scores:
 
     def compare_unseen(self, above: str, below: str) -> dict:
         """The same, an image's mean over the unseen degradations; the first, which all were trained on, is left out."""
-        a, b = (part[:, 1:] for part in self.paired(above, below, self.unseen))
-        each = 100 * (a.double().mean((1, 2)) - b.double().mean((1, 2)))
-        return metrics.compare(a.flatten(0, 1), b.flatten(0, 1)) | {"by_seed": each.tolist()}
+        return metrics.compare(*(part[:, 1:] for part in self.paired(above, below, self.unseen)))
 
     @functools.cache
     def table(self) -> pd.DataFrame:
@@ -410,7 +408,7 @@ class Scores:
             seeds, correct = ladder.seeds(rung), self.correct(rung)
             upsampler = FIXED.get(rung) or ARMS[rung].upsampler
             model = NetSet.MultiTaskNet(ladder.upsamplers[upsampler], ladder.classifier).eval()
-            _, low, high = metrics.paired_bootstrap(correct, torch.zeros_like(correct))
+            _, low, high = metrics.paired_interval(correct.double(), torch.zeros(correct.shape, dtype=torch.float64))
             each = correct.float().mean(1)
             seen = {name: sum(self.test(rung, seed)[name].mean().item() for seed in seeds) / len(seeds)
                     for name in ("psnr_db", "ssim")}  # fmt: skip
@@ -508,7 +506,7 @@ def gradients(model: NetSet.MultiTaskNet, batch: Mapping[str, Tensor], label_smo
             for name, value in losses.items()}  # fmt: skip
 
 
-def angles(scores: Scores, rung: str, num_batches: int = 12, batch_size: int = 128) -> dict[str, dict]:
+def angles(scores: Scores, rung: str, num_batches: int = 8, batch_size: int = 64) -> dict[str, dict]:
     """How the gradients of L1 and cross-entropy at SRNet lie to each other, on training and on validation images, batch
     by batch: their norms and the cosine of their angle; and `mean_cosine`, that of their means. Evaluation mode.
     """

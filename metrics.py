@@ -60,9 +60,7 @@ def _check_range(name: str, low: Tensor, high: Tensor, data_range: float = 1.0) 
                        f"{high:.4g}. Clamp it, or say its data_range.")  # fmt: skip
 
 
-def _pieces(
-    sr_img: Tensor, hr_img: Tensor, border: int, data_range: float, num_values: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _pieces(sr_img: Tensor, hr_img: Tensor, border: int, data_range: float, num_values: int) -> Iterator[list[Tensor]]:
     """A few images at a time, in float32 at least, without their border: on a CPU about `num_values` values, which stay
     in its cache, on a GPU more. Their range is read there too, and its ValueError follows the last piece.
     """
@@ -72,7 +70,7 @@ def _pieces(
     for pair in zip(sr_img.split(num_images), hr_img.split(num_images), strict=True):
         for found, img in zip(extremes.values(), pair, strict=True):
             found.append(img.aminmax())
-        yield tuple(img[inside].to(torch.promote_types(img.dtype, torch.float32)) for img in pair)
+        yield [img[inside].to(torch.promote_types(img.dtype, torch.float32)) for img in pair]
     for name, found in extremes.items():
         lows, highs = (torch.stack(values) for values in zip(*found, strict=True))
         _check_range(name, lows.min(), highs.max(), data_range)
@@ -132,10 +130,9 @@ def ssim(
     _require(window in ("valid", "zero"), f"window must be 'valid' or 'zero', found {window!r}.")
     _check_shapes(channel, border, data_range, WINDOW_SIZE, sr_img=sr_img, hr_img=hr_img)
     num_images = len(hr_img)
-    margin, offset = WINDOW_SIZE // 2 if window == "zero" else 0, 16 / 255 * data_range
+    margin, offset, values = WINDOW_SIZE // 2 if window == "zero" else 0, 16 / 255 * data_range, []
     if channel == "rgb":  # each channel is an image of its own
         sr_img, hr_img = (img.reshape(-1, 1, *img.shape[2:]) for img in (sr_img, hr_img))
-    values = []
     for pair in _pieces(sr_img, hr_img, border, data_range, num_values=2**16):
         x, y = (_luma(img.double()) + offset if channel == "y" else img for img in pair)
         x, y = ((F.pad(img, [margin] * 4) if margin else img).squeeze(1) for img in (x, y))
@@ -345,8 +342,7 @@ def evaluate(sr_img: Tensor, hr_img: Tensor, protocol: str = "literature", scale
     hr_img may be (N, 1, H, W), of files stored grey, as one of Set14 is: on luma the literature takes them as they are,
     not squeezed into 16 to 235, so sr_img's full-range luma, 0.299 R + 0.587 G + 0.114 B, stands against them.
     """
-    rules, sr_img = _rules(protocol), quantize(sr_img)
-    channel = rules.channel
+    rules, sr_img, channel = _rules(protocol), quantize(sr_img), _rules(protocol).channel
     if sr_img.shape[1:2] == (3,) and hr_img.ndim == 4 and hr_img.shape[1] == 1:
         if channel == "y":
             sr_img, channel = _luma(sr_img) * (255 / 219), "rgb"
@@ -396,22 +392,6 @@ def _differences(a: Tensor, b: Tensor, fit: bool, wanted: str) -> Tensor:
     _require(fit, f"(N,), (S, N) or (S, D, N) {wanted}, were expected, both alike, found {found}.")
     each = torch.atleast_2d(a.double() - b.double())
     return each.reshape(len(each), -1, each.shape[-1]).mean(1)
-
-
-def paired_bootstrap(correct_a: Tensor, correct_b: Tensor) -> tuple[float, float, float]:
-    """Accuracy of a less that of b on the same images: (difference, low, high), a 95 % interval over images alone.
-
-    correct_a, correct_b: (N,) bool, whether each image was classified correctly; or (S, N), by S pairs of networks,
-    whose mean difference on each image then counts. Percentile bootstrap (Efron 1979), 10,000 resamples. How often each
-    possible difference occurs is all that resampling changes, so these counts are drawn.
-    """
-    are_bool = correct_a.dtype == correct_b.dtype == torch.bool
-    gained = _differences(correct_a, correct_b, are_bool, "torch.bool, one entry per image").mean(0)
-    values, counts = gained.unique(return_counts=True)
-    total = len(gained)
-    drawn = np.random.default_rng(0).multinomial(total, (counts / total).tolist(), size=10_000)
-    low, high = np.quantile(drawn @ values.numpy() / total, [0.025, 0.975]).tolist()
-    return gained.mean().item(), low, high
 
 
 def paired_interval(values_a: Tensor, values_b: Tensor) -> tuple[float, float, float]:

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
 from scipy.stats import gennorm, norm, sem
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -34,7 +33,7 @@ def image_pair(*shape, seed=0, noise=0.1, dtype=torch.float64):
     return sr_img.clamp(0, 1).to(dtype), hr_img.clamp(0, 1).to(dtype)
 
 
-@pytest.mark.parametrize("sides", [(11, 11), (12, 47), (200, 37), (75, 139)])  # one strip of rows, and several
+@pytest.mark.parametrize("sides", [(11, 11), (12, 47), (200, 37), (50, 3000)])  # one strip of rows, and several
 @pytest.mark.parametrize("channel, border, data_range, dtype", [
     ("rgb", 0, 1.0, torch.float64), ("rgb", 0, 1.0, torch.float32),
     ("y", 3, 255.0, torch.float64), ("y", 4, 1.0, torch.float64),
@@ -196,18 +195,6 @@ def test_accuracy_and_confusion_matrix_by_hand():
     assert matrix.tolist() == [[1, 0, 0, 0], [0, 1, 1, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("num_networks", [1, 3])
-def test_bootstrap_interval_is_the_normal_one_for_many_images(num_networks):
-    generator = torch.Generator().manual_seed(3)
-    a, b = torch.rand(2, num_networks, 4000, generator=generator) < torch.tensor([0.8, 0.77]).view(2, 1, 1)
-    difference, low, high = metrics.paired_bootstrap(a, b)
-    gained = (a.double() - b.double()).mean(0)
-    half = 1.96 * gained.std().item() / math.sqrt(4000)
-    assert difference == pytest.approx(gained.mean().item(), abs=1e-12)
-    assert (low, high) == pytest.approx((difference - half, difference + half), abs=0.06 * half)
-    assert metrics.paired_bootstrap(a[:1], b[:1]) == metrics.paired_bootstrap(a[0], b[0])
-
-
 def test_compare_gives_points_the_crossed_interval_and_each_seed_and_signs_are_written():
     a, b = torch.tensor([[[1, 1, 1, 0], [1, 0, 1, 1]], [[1, 0, 0, 0], [0, 1, 1, 1]]]) > 0
     points, low, high = (100 * value for value in metrics.paired_interval(a, b))
@@ -258,7 +245,7 @@ scores, labels, correct = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3)
     (lambda: metrics.accuracy(scores / 0, labels), "finite logits"),
     (lambda: metrics.confusion_matrix(scores, labels, 2), r"pass logits.argmax\(1\)"),
     (lambda: metrics.confusion_matrix(labels, labels + 2, 2), "labels must be 3 class numbers from 0 to 1"),
-    (lambda: metrics.paired_bootstrap(correct.float(), correct), "torch.bool.*both alike.* of torch.float32"),
+    (lambda: metrics.compare(correct.float(), correct), "torch.bool.*both alike.* of torch.float32"),
     (lambda: metrics.paired_interval(scores[:1, 0], scores[:1, 0]), "of two or more images"),
     (lambda: ssim(good, good, border=3), "leaves 11 or more pixels"),
     (lambda: ssim(good, good, window="same"), "'valid' or 'zero'"),
@@ -319,14 +306,6 @@ def test_niqe_is_fitted_on_the_sharp_blocks_alone(photographs):
     niqe = metrics.NIQE([photographs["brick"]])
     np.testing.assert_allclose(niqe.mean, features[sharp].mean(0))
     np.testing.assert_allclose(niqe.covariance, np.cov(features[sharp].T))
-
-
-def test_niqe_takes_local_contrast_under_a_gaussian_of_7_pixels(photographs):
-    img = photographs["coffee"][:, :96, :192]
-    luma = np.round(255 * metrics._luma(img[None].double())[0, 0].numpy() + 16)
-    mean = partial(gaussian_filter, sigma=7 / 6, radius=3, mode="nearest")
-    contrast = np.sqrt(np.abs(mean(luma**2) - mean(luma) ** 2))
-    np.testing.assert_allclose(metrics._block_features(img)[1], [contrast[:, :96].mean(), contrast[:, 96:].mean()])
 
 
 def test_niqe_without_a_value_or_a_reason(photographs):

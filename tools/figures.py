@@ -64,8 +64,8 @@ def over_control(scores) -> Figure:
 
 def angles(found: Mapping[str, Mapping[str, Mapping]]) -> Figure:
     """Norms and cosines of two losses' gradients at SRNet, a dot per batch. found: {rung: `ladder.angles`}."""
-    title = "The label's gradient is far longer; only on images not learned does it agree with the pixels'"
-    note = "Batches of 128 images, a dot each; first seed"
+    title = "The label's gradient is a hundred times as long as the pixels', and hardly agrees with it"
+    note = "Batches of 64 images, a dot each; first seed"
     fig, (norms, cosines) = plots._figure(plots.WIDTH, 3.6, title, note, 1, 2)
     columns = [(rung, part) for rung in found for part in found[rung]]
     for x, (rung, part) in enumerate(columns):

@@ -171,15 +171,15 @@ def pair(row: Mapping | tuple | None) -> str:
 
 
 def ladder_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
-    """The rungs: accuracy, difference to the control with its 95 % interval, PSNR, the course document's figures."""
+    """The rungs: accuracy, difference to the control with its interval, cost, PSNR, the course document's figures."""
     run, rows = read("multi", results), []
     over = {row["rung"]: [signed(row[end]) for end in ("points", "low", "high")] for row in run["over_control"]}
     for row in run["summary"]:
         rung = row["rung"]
         gain = "{} ({},\u00a0{})".format(*over[rung]) if rung in over else "–"
         rows.append([word(language, rung), word(language, row["image"]), f"{100 * row['accuracy']:.2f}", row["seeds"],
-                     gain, fixed(row["psnr_db"]), fixed(COURSE.get(rung))])
-    heads = [word(language, name) for name in ("rung", "sees", "accuracy", "n", "over", "PSNR (dB)", "course")]
+                     gain, fixed(row["gflop"]), fixed(row["psnr_db"]), fixed(COURSE.get(rung))])
+    heads = [word(language, name) for name in ("rung", "sees", "accuracy", "n", "over", "GFLOP", "PSNR (dB)", "course")]
     return markdown(heads, rows, num_text=2)
 
 
