@@ -139,7 +139,6 @@ def train_gan_epoch(networks: Mapping, content_loss, batches: Iterable[Batch], o
             sr_img = parallel_generator(batch["lr_img"])
 
         # --- the discriminator learns to tell real from fake; detach keeps this loss away from the generator
-        discriminator.requires_grad_(True)
         with run.mixed_precision():
             real = parallel_discriminator(hr_img).float()
             fake = parallel_discriminator(sr_img.detach()).float()

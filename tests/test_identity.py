@@ -86,8 +86,8 @@ class Half:
 settings = {"rate": 0.1, "epochs": 2, "rate_factors": {"sr": 0.5}}
 data = {"name": "A", "fingerprint": "00"}
 # %%
-found = identity(settings, data, Half(2), loss=loss, batches=batches, network=network(),
-                 **{"network()": own_code(network)})
+found = identity(settings, data, Half(2), loss=loss, batches=batches, validate=functools.partial(other, 1, b=2.0),
+                 network=network(), made=own_code(helper.deeper), **{"network()": own_code(network)})
 '''
 HELPER = '''"""A module beside the notebook."""
 WIDTH, DEPTH = 3, 4
@@ -155,6 +155,7 @@ def before(tmp_path_factory) -> dict:
     ('"epochs": 2', '"epochs": 2, "decay": 0', ["decay none → 0"]),
     ('{"sr": 0.5}', '{"sr": 1}', ["rate_factors.sr 0.5 → 1"]),
     ('"fingerprint": "00"', '"fingerprint": "01"', ["data edited"]), ('"name": "A"', '"name": "B"', ["data A → B"]),
+    ("other, 1, b=2.0", "other, 0, b=3.0", ["validate.0 1 → 0", "validate.b 2.0 → 3.0"]),
     ("KERNELS, img = 0,", "KERNELS, img = 1,", ["loss (2) edited"]),
     # what changes nothing
     ("    # the parts\n", "\n    # all of its parts\n\n", []), ("len(levels())", "len( levels( ) )", []),
@@ -169,8 +170,9 @@ def test_an_edited_cell_is_seen_where_it_can_change_the_result(tmp_path, before,
 
 
 @pytest.mark.parametrize("old, new, words", [
-    ("DEPTH = 3", "DEPTH = 5", ["helper.WIDTH 3 → 5"]), ("DEPTH = 3, 4", "DEPTH = 3, 5", ["helper.DEPTH 4 → 5"]),
-    ("img - DEPTH", "img + DEPTH", ["helper.deeper edited"]), ('"""A module', 'UNUSED = 3\n"""A module', []),
+    ("DEPTH = 3", "DEPTH = 5", ["helper.WIDTH 3 → 5"]), ('"""A module', 'UNUSED = 3\n"""A module', []),
+    ("DEPTH = 3, 4", "DEPTH = 3, 5", ["made edited", "helper.DEPTH 4 → 5"]),
+    ("img - DEPTH", "img + DEPTH", ["made edited", "helper.deeper edited"]),
     ("def deeper(img):", "# why\n\n\ndef deeper(img):\n    'less'", []),
 ])  # fmt: skip
 def test_an_edited_module_is_seen_the_same_way(tmp_path, before, old, new, words):

@@ -117,14 +117,15 @@ class _Reader:
             entries = entries.cpu().double().numpy() if isinstance(value, Tensor) else entries
             return f"#{value.dtype} {list(value.shape)} {hashlib.sha256(entries.tobytes()).hexdigest()[:12]}"
         if isinstance(value, functools.partial):
-            return [self.read(value.func, first), self.read([*value.args, value.keywords])]
+            given = dict(enumerate(value.args)) | value.keywords
+            return {"of": self.read(value.func, first)} | {str(key): self.read(part) for key, part in given.items()}
         if isinstance(value, types.FunctionType) and (_is_cell(value) if self.cells_only and not first
                                                       else _is_ours(value)):  # fmt: skip
             return self.function(value)
         if self.cells_only or hasattr(value, "not_read"):  # settings and data are parts of their own
             return None
         if isinstance(value, types.MethodType):
-            return [self.read(value.__func__), self.read(value.__self__)]
+            return {"of": self.read(value.__func__), "self": self.read(value.__self__)}
         value = vars(value) if isinstance(value, types.SimpleNamespace) else value
         value = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
         if isinstance(value, (Mapping, list, tuple)):
