@@ -30,13 +30,13 @@ from tests import test_training  # noqa: E402
 from tools import files, runs, upscale  # noqa: E402
 
 
-def train(folder: Path, num_epochs: int = 8, pause: float = 0.0) -> runs.Run:
+def train(folder: Path, num_epochs: int = 4, pause: float = 0.0) -> runs.Run:
     """A small classifier on random images in folder/task2, the same bits whenever it is trained: on one thread."""
     settings = test_training.SETTINGS | {"num_epochs": num_epochs}
     return test_training.fit(folder, settings=settings, report=lambda *_: time.sleep(pause))[1]
 
 
-def start_training(folder: Path, num_epochs: int = 8, pause: float = 0.0, max_file: int = 0) -> subprocess.Popen:
+def start_training(folder: Path, num_epochs: int = 4, pause: float = 0.0, max_file: int = 0) -> subprocess.Popen:
     """The same in a process of its own; max_file: bytes that a file may have there, as where the disk is full."""
     command = [sys.executable, __file__, "train", str(folder), str(num_epochs), str(pause), str(max_file)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -87,7 +87,7 @@ def damaged_files(count: int, folder: Path) -> tuple[int, int]:
     (ValueError), or the very run that was there.
     """
     train(folder / "finished")
-    kill_after(start_training(folder / "unfinished", pause=0.05), folder / "unfinished" / "task2" / "checkpoint.pth")
+    kill_after(start_training(folder / "unfinished", pause=0.05), folder / "unfinished" / "task2" / "history.csv")
     wanted, chance, survived = digest(folder / "finished"), random.Random(0), 0
     places = [("finished", name) for name in ("model.pth", "run.json", "history.csv")]
     places += [("unfinished", name) for name in ("checkpoint.pth", "run.json", "history.csv")]
