@@ -109,7 +109,8 @@ def show(fig: Figure, name: str = "", folder: str | Path = "", photo=False, alt=
         try:
             write_whole(path, lambda beside: beside.write_bytes(content))
         except OSError as error:
-            print(f"The figure {path} is not saved: {error.strerror or error}.")
+            reason = error.__cause__ or error  # `write_whole` names the file once more
+            print(f"The figure {path} is not saved: {getattr(reason, 'strerror', None) or reason}.")
     if in_notebook() and not quiet:
         from IPython.display import Image, display
 
