@@ -296,7 +296,7 @@ def main(argv: list[str]) -> int:
     if "--offline" in argv:
         os.environ["NO_DOWNLOAD"] = "1"
     name, *args = [arg for arg in argv if arg not in ("--no-venv", "--offline")] or ["quick"]
-    if {"-h", "--help"} & {name, *args}:
+    if {"-h", "--help"} & {name, *args} and name not in ("train", "upscale", "data"):  # which have their own
         print(__doc__)
         return 0
     if name not in COMMANDS:
