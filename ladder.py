@@ -20,7 +20,7 @@ import metrics
 import NetSet
 import training
 from tools import files, notebooks, plots, runs
-from tools.identity import described, identity, own_code
+from tools.identity import described, identity
 from tools.runs import Run, Task
 
 # --- losses -----------------------------------------------------------------------------------------------------
@@ -276,8 +276,7 @@ class Ladder:
     def adapted_from(self, arm: Arm, seed: int) -> dict:
         """How an arm's classifier was adapted before fine-tuning."""
         epochs = self.prepare().settings.adapt_epochs
-        made = [self.adapt_settings(seed, epochs), own_code(Ladder.adapt), own_code(Ladder.upsampled)]
-        return {"adaptation": runs.hash_of(made)} if epochs else {}
+        return {"adapted": self.adapt(arm.upsampler, seed, epochs).info["weights"]} if epochs else {}
 
     def train(self) -> "Ladder":
         """Every run that the settings ask for: arms and seeds, other weights, shorter adaptations."""

@@ -6,7 +6,9 @@ the last whole epoch, on a CPU to the very weights that an uninterrupted run giv
 run. Under torchrun every process draws the same batch and takes its share.
 """
 import contextlib
+import copy
 import datetime
+import functools
 import hashlib
 import inspect
 import itertools
@@ -25,9 +27,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from tools import files, runs
-from tools.files import process_count, process_rank
+from tools.files import plain, process_count, process_rank
 from tools.identity import identity as make_identity
-from tools.identity import own_code, plain
 from tools.runs import Run, Task
 
 Batch = Mapping[str, Tensor]
@@ -68,10 +69,10 @@ def fit(
     Raises FloatingPointError when the loss is not finite, or validation gives no number for `monitor`; the last good
     checkpoint stays.
     """
-    handed = {"loss": loss, "batches": batches, "validate": validate}
-    settings = settings or (lambda: task.settings.trained(**changes))
-    with _Training(task, settings, {"network": network}, handed, data, degradation, part, (monitor, mode), report,
-                   pretrained, start, needs_weights, stream) as run:  # fmt: skip
+    handed = {"loss": loss, "batches": batches, "validate": validate, "loop": train_epoch}
+    settings = settings or functools.partial(task.settings.trained, **changes)
+    place = _place(task, settings, {"network": network}, handed, data, degradation, part, monitor, mode, pretrained)
+    with _begun(_Training(task, place, part, validate, monitor, mode, report, start, needs_weights, stream)) as run:
         if run.finished:
             return run.finish()
         model, schedule = run.networks["network"], make_schedule(run.settings)
@@ -115,9 +116,10 @@ def fit_gan(
     Source: Ledig et al. 2017.
     """
     makers = {"generator": generator, "discriminator": discriminator}
-    handed = {"content_loss": content_loss, "batches": batches, "validate": validate}
-    with _Training(task, lambda: task.settings.trained(**changes), makers, handed, data, degradation, part,
-                   (monitor, mode), report, pretrained) as run:  # fmt: skip
+    handed = {"content_loss": content_loss, "batches": batches, "validate": validate, "loop": train_gan_epoch}
+    settings = functools.partial(task.settings.trained, **changes)
+    place = _place(task, settings, makers, handed, data, degradation, part, monitor, mode, pretrained)
+    with _begun(_Training(task, place, part, validate, monitor, mode, report)) as run:
         if run.finished:
             return run.finish()
         networks, schedule = run.networks, make_schedule(run.settings)
@@ -167,56 +169,57 @@ def train_gan_epoch(networks: Mapping, content_loss, batches: Iterable[Batch], o
         discriminator.requires_grad_(True)
 
 
+def _place(task: Task, make_settings, makers, handed, data, degradation, part, monitor, mode, pretrained) -> tuple:
+    """Settings, networks, identity and folder of a run; once more where the page has turned to the quick settings."""
+    folder = None
+    while folder is None:
+        settings = make_settings()
+        check_lengths(settings)
+        torch.manual_seed(settings.get("seed", 0))
+        networks = {name: make().to(task.device) for name, make in makers.items()}
+        roles = handed | {f"{name}()": make for name, make in makers.items()} | networks | {
+            "optimizer": make_optimizers, "schedule": make_schedule, "monitor": f"{monitor} {mode}"}  # fmt: skip
+        if pretrained is not None:
+            roles["pretrained"] = pretrained() if callable(pretrained) else pretrained
+        known = data if isinstance(data, Mapping) else getattr(data, "identity", None)
+        known = known or {"name": data.name, "fingerprint": data.fingerprint}
+        identity = make_identity(settings, known, degradation, **roles)
+        folder = task.place(identity, part)
+    return settings, networks, identity, folder
+
+
+@contextlib.contextmanager
+def _begun(run: "_Training") -> Iterator["_Training"]:
+    """The run, with its folder locked where there is something to train."""
+    with contextlib.ExitStack() as resources:
+        if not _broadcast(bool(run.finished)):
+            resources.enter_context(files.locked(run.folder, _broadcast))
+            run.finished = runs.read_run(run.folder)  # another process may have finished it meanwhile
+        run.started = time.perf_counter()
+        yield run
+
+
 class _Training:
-    """What `fit` and `fit_gan` do around their loops: find the run, lock its folder, seed, resume, log, validate, save.
+    """What `fit` and `fit_gan` do around their loops: lock the folder, seed, resume, log, validate, save.
 
     Of the networks the first is validated and kept, as averaged weights where the settings say so. An epoch is finished
     with one file, checkpoint.pth, in which weights, history and the best weights stand together.
     """
 
-    def __init__(self, task, settings, makers, handed, data, degradation, part, best, report, pretrained,
-                 start=None, needs_weights=False, stream=""):  # fmt: skip
-        self.validate, self.report, self.start, self.stream = handed["validate"], report, start, stream
-        (self.monitor, self.mode), self.best_value, self.best_weights = best, None, None
-        self.folder = None
-        while self.folder is None:  # once more where the page has turned to the quick settings
-            self.settings = settings()
-            check_lengths(self.settings)
-            torch.manual_seed(self.settings.get("seed", 0))
-            self.networks = {name: make().to(task.device) for name, make in makers.items()}
-            roles = handed | self.networks | {"loop": (train_gan_epoch if len(makers) > 1 else train_epoch),
-                                              "optimizer": make_optimizers, "schedule": make_schedule}  # fmt: skip
-            roles |= {f"{name}()": own_code(make) for name, make in makers.items()} | {"monitor": " ".join(best)}
-            if pretrained is not None:
-                origin = pretrained() if callable(pretrained) else pretrained
-                roles["pretrained"] = getattr(origin, "identity", origin)
-            self.data = data if isinstance(data, Mapping) else getattr(data, "identity", None)
-            self.data = plain(self.data or {"name": data.name, "fingerprint": data.fingerprint})
-            self.identity = make_identity(self.settings, self.data, degradation, **roles)
-            self.folder = task.place(self.identity, part)
+    def __init__(self, task, place, part, validate, monitor, mode, report, start=None, needs_weights=False, stream=""):
+        self.settings, self.networks, identity, self.folder = place
+        self.validate, self.monitor, self.mode, self.report = validate, monitor, mode, report
+        self.start, self.stream = start, stream
         if needs_weights and (found := runs.read_run(self.folder)) and not found.has_weights:
-            self.folder = task.lab_folder / runs.hash_of(self.identity)
-        self.model = next(iter(self.networks.values()))
-        self.device = task.device
+            self.folder = task.lab_folder / files.hash_of(identity)
+        self.model, self.device = next(iter(self.networks.values())), task.device
         self.mixed = self.settings.get("mixed_precision", False) and computes_bfloat16(self.device)
-        self.epoch, self.rows, self.seconds_before, self.finished = 0, [], 0.0, runs.read_run(self.folder)
+        self.epoch, self.rows, self.seconds_before, self.best_weights = 0, [], 0.0, None
+        self.finished, self.started = runs.read_run(self.folder), time.perf_counter()
         self.info = {"finished": False, "profile": task.profile,
-                     "changed": runs.changed_from_profile(task, self.identity, part),
-                     "settings": self.settings, "data": self.data, "identity": self.identity,
-                     "environment": runs.environment(self.device), "processes": process_count(),
-                     "precision": "bfloat16" if self.mixed else "float32"}  # fmt: skip
-
-    def __enter__(self) -> "_Training":
-        with contextlib.ExitStack() as resources:  # an error on the way lets the folder go
-            if not _broadcast(bool(self.finished)):
-                resources.enter_context(files.locked(self.folder, _broadcast))
-                self.finished = runs.read_run(self.folder)  # another process may have finished it meanwhile
-            self.resources = resources.pop_all()
-        self.started = time.perf_counter()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.resources.close()
+                     "changed": runs.changed_from_profile(task, identity, part), "settings": self.settings,
+                     "data": identity["data"], "identity": identity, "environment": runs.environment(self.device),
+                     "processes": process_count(), "precision": "bfloat16" if self.mixed else "float32"}  # fmt: skip
 
     def mixed_precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
@@ -239,12 +242,12 @@ class _Training:
         state = {f"{name}{i}_steps": each for name, found in steppers.items() for i, each in enumerate(found)}
         self.state = self.networks | state | ({"averaged": self.averaged} if self.averaged else {})
         if (self.folder / "checkpoint.pth").exists():
-            self._resume()
+            _resume(self)
         runs.write_info(self.folder, self.info)
         num_epochs, steps = self.settings["num_epochs"], self.settings["steps_per_epoch"]
         self.bar = tqdm(total=num_epochs * steps, initial=self.epoch * steps, desc=self.folder.name, unit="step",
                         mininterval=0.5, file=sys.stdout, ncols=110, disable=process_rank() != 0)  # fmt: skip
-        while self.epoch < num_epochs and not self._patience_is_spent():
+        while self.epoch < num_epochs and self._epochs_since_best() < (self.settings.get("patience") or math.inf):
             seed = self.settings.get("seed", 0)
             torch.manual_seed(random_stream(seed, self.epoch, "dropout" + self.stream, process_rank()))
             for network in self.networks.values():
@@ -263,17 +266,14 @@ class _Training:
         values = {name: torch.as_tensor(value).detach() for name, value in values.items()}
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value
-        if self.averaged:  # the decay rises with the steps, to forget the start
-            steps = int(self.averaged.n_averaged)
-            decay = min(self.settings["ema_decay"], (1 + steps) / (10 + steps))
-            self.averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
-            self.averaged.update_parameters(self.model)
+        if self.averaged:
+            _average(self.averaged, self.model, self.settings["ema_decay"])
         steps = self.settings["steps_per_epoch"]
         # reading a value makes a GPU wait, so not at every step
         if self.step % 20 == 0 or self.step == steps:
             loss = self.sums["loss"].item() / self.step
             if not math.isfinite(loss):
-                self._stop(f"The training loss is not finite in epoch {self.epoch + 1}.", self.epoch)
+                _stop(self, f"The training loss is not finite in epoch {self.epoch + 1}.", self.epoch)
             self.bar.set_postfix_str(f"epoch {self.epoch + 1}/{self.settings['num_epochs']}, loss {loss:.4f}")
         if self.report and process_rank() == 0:
             self.report(self.epoch * steps + self.step, {n: float(v) for n, v in values.items()}, self)
@@ -283,8 +283,7 @@ class _Training:
         """The finished run, its network filled with the chosen epoch's weights where they are here."""
         if not self.finished:
             history = pd.DataFrame(self.rows)
-            values = history[f"{self.monitor}_valid"]
-            best_row = history.loc[values.idxmax() if self.mode == "max" else values.idxmin()]
+            best_row = history.loc[len(history) - 1 - self._epochs_since_best()]
             self._write_weights_and_history()
             _barrier()  # the first process has written its files
             self.info |= {
@@ -304,12 +303,6 @@ class _Training:
             self.finished.network = self.finished.load(self.model)
         return self.finished
 
-    def _stop(self, reason: str, last_epoch: int) -> None:
-        self.bar.close()
-        kept = f"The checkpoint of epoch {last_epoch} is kept in {self.folder}."
-        kept = kept if last_epoch else "Nothing was saved yet."
-        raise FloatingPointError(f"{reason} {kept} Lower learning_rate or set clip_norm.")
-
     def _end_epoch(self) -> None:
         """Validate, take the weights if they are the best so far, and write it all as one checkpoint.
 
@@ -328,14 +321,12 @@ class _Training:
             {"epoch": self.epoch, "time_seconds": round(seconds, 1), "learning_rate": rate}
             | {f"{name}_train": value for name, value in losses.items()} | scores
         )  # fmt: skip
-        value, best_value = scores[f"{self.monitor}_valid"], self.best_value
-        if math.isnan(value):
-            self._stop(f"Validation gave no number for {self.monitor} in epoch {self.epoch}.", self.epoch - 1)
-        if best_value is None or (value > best_value if self.mode == "max" else value < best_value):
+        if math.isnan(scores[f"{self.monitor}_valid"]):
+            _stop(self, f"Validation gave no number for {self.monitor} in epoch {self.epoch}.", self.epoch - 1)
+        if self._epochs_since_best() == 0:
             weights = files.on_cpu(self.eval_model.state_dict())
-            weights = _halved(weights) if self.settings.get("save_fp16") else {n: w.clone() for n, w in weights.items()}
-            self.best_value, self.best_weights = value, weights
-        progress = {"epoch": self.epoch, "history": self.rows, "best_value": self.best_value, "time_seconds": seconds,
+            self.best_weights = _halved(weights) if self.settings.get("save_fp16") else copy.deepcopy(weights)
+        progress = {"epoch": self.epoch, "history": self.rows, "time_seconds": seconds,
                     "best_weights": self.best_weights}  # fmt: skip
         parts = {name: part.state_dict() for name, part in self.state.items()}
         files.save_tensors(self.folder / "checkpoint.pth", progress | parts)
@@ -351,27 +342,36 @@ class _Training:
             if weights:
                 files.save_tensors(self.folder / "model.pth", self.best_weights)
 
-    def _resume(self) -> None:
-        """Restore the state after the last whole epoch."""
-        saved = files.read_tensors(self.folder / "checkpoint.pth")
-        for name, part in self.state.items():
-            part.load_state_dict(saved[name])
-        self.epoch, self.rows, self.best_value = saved["epoch"], saved["history"], saved["best_value"]
-        self.seconds_before, self.best_weights = saved["time_seconds"], saved["best_weights"]
-        stored = runs.read_info(self.folder) or {}
-        for part, name in ((self.info, "precision"), (self.info["environment"], "device")):  # may differ from before
-            before = (stored if name == "precision" else stored.get("environment", {})).get(name, part[name])
-            part[name] = before if before.split(" → ")[-1] == part[name] else f"{before} → {part[name]}"
-        print(f"{self.folder}: resuming after epoch {self.epoch}.")
+    def _epochs_since_best(self) -> int:
+        values = [row[f"{self.monitor}_valid"] * (1 if self.mode == "max" else -1) for row in self.rows]
+        return len(values) - 1 - values.index(max(values)) if values else 0
 
-    def _patience_is_spent(self) -> bool:
-        """Whether the last `patience` epochs were no better than the best before them."""
-        patience = self.settings.get("patience")
-        if not patience or len(self.rows) <= patience:
-            return False
-        sign = 1 if self.mode == "max" else -1
-        values = [sign * row[f"{self.monitor}_valid"] for row in self.rows]
-        return max(values[-patience:]) <= max(values[:-patience])
+
+def _resume(run: _Training) -> None:
+    """Restore the state after the last whole epoch."""
+    saved = files.read_tensors(run.folder / "checkpoint.pth")
+    for name, part in run.state.items():
+        part.load_state_dict(saved[name])
+    run.epoch, run.rows = saved["epoch"], saved["history"]
+    run.seconds_before, run.best_weights = saved["time_seconds"], saved["best_weights"]
+    stored = runs.read_info(run.folder) or {}
+    for part, name in ((run.info, "precision"), (run.info["environment"], "device")):  # may differ from before
+        before = (stored if name == "precision" else stored.get("environment", {})).get(name, part[name])
+        part[name] = before if before.split(" → ")[-1] == part[name] else f"{before} → {part[name]}"
+    print(f"{run.folder}: resuming after epoch {run.epoch}.")
+
+
+def _average(averaged: AveragedModel, model: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the model's; the decay rises with the steps, to forget the start."""
+    steps = int(averaged.n_averaged)
+    averaged.multi_avg_fn = get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))
+    averaged.update_parameters(model)
+
+
+def _stop(run: _Training, reason: str, last_epoch: int) -> None:
+    run.bar.close()
+    kept = f"The checkpoint of epoch {last_epoch} is kept in {run.folder}." if last_epoch else "Nothing was saved yet."
+    raise FloatingPointError(f"{reason} {kept} Lower learning_rate or set clip_norm.")
 
 
 def check_lengths(settings: Mapping) -> None:
@@ -415,16 +415,6 @@ def distributed(model: nn.Module) -> nn.Module:
     return _WRAPPERS[model]
 
 
-def synchronize_batch_norm(model: nn.Module) -> None:
-    """Under torchrun batch norm takes its statistics over all processes' images, as one process would.
-
-    torch's SyncBatchNorm computes on GPUs alone.
-    """
-    for layer in model.modules() if process_count() > 1 else ():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.forward = _SharedBatchNorm(layer)
-
-
 class _SumOverProcesses(torch.autograd.Function):
     """The sum of every process's tensor, on all, and of their gradients on the way back."""
 
@@ -437,34 +427,30 @@ class _SumOverProcesses(torch.autograd.Function):
     backward = forward
 
 
-class _SharedBatchNorm:
-    """The forward of a batch norm layer, over the images of all processes."""
+class _SharedBatchNorm(nn.BatchNorm2d):
+    """Takes its statistics over the images of all processes, on any device; torch's SyncBatchNorm needs a GPU."""
 
-    not_read = True  # by `identity`: how many processes train is no part of a run
-
-    def __init__(self, layer: nn.BatchNorm2d):
-        self.layer = layer
-
-    def __deepcopy__(self, memo) -> "_SharedBatchNorm":
-        return _SharedBatchNorm(memo.get(id(self.layer), self.layer))
-
-    def __call__(self, features: Tensor) -> Tensor:
-        layer = self.layer
-        if not layer.training:
-            return nn.BatchNorm2d.forward(layer, features)
-        x, axes = features.float(), (0, 2, 3)
-        count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
-        sums = _SumOverProcesses.apply(torch.cat([x.sum(axes), x.square().sum(axes), count]))
-        mean, square = sums[:-1].view(2, -1) / sums[-1]
-        variance = square - mean.square()
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(features)
+        x, axes, shape = features.float(), (0, 2, 3), (1, -1, 1, 1)
+        count = torch.full((x.shape[1],), x.numel() / x.shape[1], device=x.device)
+        total, squares, count = _SumOverProcesses.apply(torch.stack([x.sum(axes), x.square().sum(axes), count]))
+        mean = total / count
+        variance = squares / count - mean.square()
         with torch.no_grad():
-            count = sums[-1]
-            layer.num_batches_tracked += 1
-            layer.running_mean.lerp_(mean, layer.momentum)
-            layer.running_var.lerp_(variance * count / (count - 1), layer.momentum)
-        shape = (1, -1, 1, 1)
-        scale = (layer.weight * (variance + layer.eps).rsqrt()).view(shape)
-        return ((x - mean.view(shape)) * scale + layer.bias.view(shape)).to(features.dtype)
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = (self.weight * (variance + self.eps).rsqrt()).view(shape)
+        return ((x - mean.view(shape)) * scale + self.bias.view(shape)).to(features.dtype)
+
+
+def synchronize_batch_norm(model: nn.Module) -> None:
+    """Under torchrun batch norm takes its statistics over all processes' images, as one process would."""
+    for layer in model.modules() if process_count() > 1 else ():
+        if type(layer) is nn.BatchNorm2d:
+            layer.__class__ = _SharedBatchNorm
 
 
 def _barrier() -> None:

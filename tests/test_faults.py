@@ -8,11 +8,8 @@ if sys.platform == "win32":
 
 from . import faults
 
-FEW = {"kills": 2, "damaged files": 24, "fuzzed images": 300}
-
-
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it then refuses
 @pytest.mark.parametrize("name", faults.FAULTS)
 def test_faults_are_survived(name, tmp_path):
-    tried, survived = faults.FAULTS[name][0](*([FEW[name]] if name in FEW else []), tmp_path)
-    assert tried > 0 and survived == tried
+    survived_of, _, few = faults.FAULTS[name]
+    assert survived_of(few, tmp_path) == few > 0

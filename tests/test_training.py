@@ -513,17 +513,3 @@ assert runs.process_rank() or agreed[:4] == [False] * 4, agreed[:6]""")
     for name in ("joint", "normed", "srresnet", "gan"):  # running statistics among them
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
         torch.testing.assert_close(first[name], one[name], rtol=0, atol=2e-6)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: compares its answers with the CPU's")
-def test_a_gpu_gives_the_answers_of_the_cpu_and_its_weights_load_there(tmp_path):
-    model = NetSet.MultiTaskNet(NetSet.SRNet(), NetSet.ClassifyNet()).eval()
-    files.load_weights(model, ROOT / "results" / "multi" / "seed0" / "joint" / "model.pth")
-    lr_img = F.avg_pool2d(IMAGES, 2)
-    (img, logits), on_gpu = training.predict(model, lr_img), training.predict(model.cuda(), lr_img)
-    torch.testing.assert_close(on_gpu[0], img, rtol=0, atol=1e-4)
-    first, second = logits.softmax(1).topk(2).values.T
-    clear = first - second > 1e-3
-    assert torch.equal(on_gpu[1].argmax(1)[clear], logits.argmax(1)[clear])
-    files.save_tensors(tmp_path / "model.pth", model.state_dict())
-    assert {value.device.type for value in torch.load(tmp_path / "model.pth").values()} == {"cpu"}

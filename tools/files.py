@@ -16,7 +16,6 @@ import torch.distributed as dist
 from filelock import FileLock, SoftFileLock, Timeout
 from torch import Tensor, nn
 
-from tools.identity import plain
 
 
 def process_rank() -> int:
@@ -168,10 +167,19 @@ def text_checksum(path: Path) -> str:
     return hashlib.sha256(path.read_text(encoding="utf-8").encode()).hexdigest()[:16]
 
 
-def json_checksum(content: Mapping) -> str:
-    """Of a dict as JSON, whatever the order and layout of the file. "checksum" itself is left out."""
-    entries = {name: value for name, value in plain(content).items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
+def plain(content):
+    """As JSON gives it back, so that stored and present values compare equal; nan and inf become None."""
+    if isinstance(content, Mapping):
+        return {str(key): plain(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [plain(value) for value in content]
+    content = content.item() if hasattr(content, "item") else content
+    return None if isinstance(content, float) and content - content != 0 else content
+
+
+def hash_of(content, length: int = 12) -> str:
+    """The first hex characters of the SHA-256 of plain values as JSON, whatever the order of their names."""
+    return hashlib.sha256(json.dumps(plain(content), sort_keys=True).encode()).hexdigest()[:length]
 
 
 @contextlib.contextmanager

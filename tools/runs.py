@@ -21,12 +21,11 @@ import NetSet
 from tools import files, folders, plots
 from tools import settings as settings_tables
 from tools.download import fetch_missing
-from tools.files import process_count, process_rank
-from tools.identity import differences, hash_of, plain
+from tools.files import hash_of, plain, process_count, process_rank
 from tools.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-FUNCTIONS = ("loss", "content_loss", "batches", "validate", "monitor")  # what a notebook hands over
+HANDED = ("loss", "content_loss", "batches", "validate", "monitor")  # what a notebook hands over
 DELETE = "Delete the folder to train again."
 ACCEPT = "ACCEPT_STUDY"  # an environment variable, set by `run.py accept`
 
@@ -60,39 +59,35 @@ class Task:
     def study(self) -> Path:
         return self.results_root / self.name
 
+    @property
+    def lab_folder(self) -> Path:
+        return self.results_root / "lab" / self.name
+
     def place(self, identity: Mapping, part: str = "") -> Path | None:
         """The folder of the run with this identity: the study's own where this page made it, else one in the lab.
 
         part: the run's name within the study, "seed0/joint". None: the page has turned to the quick settings, so the
         identity must be made anew. Prints one line where the page differs from the study.
         """
-        lab = self.results_root / "lab" / self.name / hash_of(identity)
+        lab = self.lab_folder / hash_of(identity)
         if self.profile != "study":
             return lab
         folder, stored = self.study / part, read_info(self.study / part)
         if stored is None:
             return lab if self.changes else folder
-        words = differences(self._compared(stored), self._compared({"identity": identity, "data": identity["data"]}))
+        words = differences(*(_without_photographs(each) for each in (stored.get("identity") or {}, identity)))
         if words and os.environ.get(ACCEPT):
             settings = stored["settings"] | identity["settings"]
-            write_info(folder, stored | {"identity": plain(identity), "settings": settings})
-            print(f"{folder}: taken as the run of this code ({len(words)} differences)")
+            write_info(folder, stored | {"identity": identity, "settings": settings})
+            print(f"{folder}: taken as the run of this code ({'; '.join(words)})")
         elif words:
-            words = words[:4] + [f"{len(words) - 4} more"] * (len(words) > 4)
-            self._say_difference(stored, words)
+            self._say_difference(stored, words[:4] + [f"{len(words) - 4} more"] * (len(words) > 4))
             if self.is_auto:
                 self.profile = "quick"
                 self.settings.become(settings_tables.choose(self.name, "quick", self.changes))
                 return None
             return lab
         return folder
-
-    def _compared(self, info: Mapping) -> dict:
-        """An identity less what a study's run is not compared by: photographs need not be here to show it."""
-        identity = dict(info.get("identity") or {})
-        data = identity.get("data") or {}
-        identity["data"] = {} if data.get("photographs") else {n: data.get(n) for n in ("name", "fingerprint")}
-        return identity
 
     def _say_difference(self, stored: Mapping, words: list[str]) -> None:
         settings = stored["settings"]
@@ -102,10 +97,6 @@ class Task:
         line = f"This page differs from the study: {'; '.join(words)}. It trains with {how}, in results/lab."
         print("" if line in self.said else line + "\n", end="")
         self.said.add(line)
-
-    @property
-    def lab_folder(self) -> Path:
-        return self.results_root / "lab" / self.name
 
     def cached(self, path: Path, compute: Callable, key) -> dict:
         """`files.cached` under the hash of a key: what an answer depends on, or the run that gave it."""
@@ -129,19 +120,17 @@ def begin(
     needs = settings_tables.NEEDS[task] if not changes.get("dataset") else ()
     if process_rank() == 0 and needs:
         fetch_missing(needs, data_root, download)
-    missing = [name for name in needs if not folders.is_there(name, data_root)]
-    finished = bool((read_info(results_root / task) or {}).get("finished"))
-    reason, is_auto = "", profile == "auto"
+    missing = " and ".join(name for name in needs if not folders.is_there(name, data_root))
+    reasons, is_auto = [], profile == "auto"
     if is_auto:
-        reasons = {"changed: " + ", ".join(f"{name} = {value}" for name, value in changes.items()): changes,
-                   f"{' and '.join(missing)} not in {data_root}": missing,
-                   f"no finished study in {results_root}": not finished}  # fmt: skip
-        reason = "; ".join(text for text, holds in reasons.items() if holds)
-        profile = "quick" if reason else "study"
-        reason = f" ({reason}: short runs, whose figures are not the study's)" if reason else ""
+        reasons += ["changed: " + ", ".join(f"{name} = {value}" for name, value in changes.items())] if changes else []
+        reasons += [f"{missing} not in {data_root}"] if missing else []
+        reasons += [] if read_run(results_root / task) else [f"no finished study in {results_root}"]
+        profile = "quick" if reasons else "study"
     elif profile == "study" and missing:
-        raise ValueError(f"Profile study needs {' and '.join(missing)} in {data_root}. Get it with `python3 run.py "
-                         "data`, or take profile auto or quick.")  # fmt: skip
+        raise ValueError(f"Profile study needs {missing} in {data_root}. Get it with `python3 run.py data`, or take "
+                         "profile auto or quick.")  # fmt: skip
+    reason = f" ({'; '.join(reasons)}: short runs, whose figures are not the study's)" if reasons else ""
     chosen = settings_tables.choose(task, profile, changes)
     torch.manual_seed(chosen.get("seed", 0))
     versions = " · ".join(f"{name} {version}" for name, version in environment(device).items())
@@ -233,7 +222,7 @@ def read_info(folder: str | Path) -> dict | None:
         raise ValueError(f"{path} is not whole ({error}). {DELETE}") from error
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}. {DELETE}")
-    if info.pop("checksum", checksum := files.json_checksum(info)) != checksum:
+    if info.pop("checksum", None) not in (None, files.hash_of(info, 16)):
         raise ValueError(f"{path} is not as it was written: its checksum does not fit. Restore it, or: {DELETE}")
     return info
 
@@ -242,7 +231,7 @@ def write_info(folder: str | Path, info: Mapping) -> None:
     """run.json with a checksum of its content; the first process alone writes. Numbers without a value are null."""
     if process_rank() == 0:
         content = plain(info)
-        files.write_json(Path(folder) / "run.json", content | {"checksum": files.json_checksum(content)})
+        files.write_json(Path(folder) / "run.json", content | {"checksum": files.hash_of(content, 16)})
 
 
 def read_run(folder: str | Path) -> Run | None:
@@ -296,17 +285,44 @@ def load_network(name: str, results_root: str | Path = ROOT / "results") -> nn.M
 # --- comparing runs ---------------------------------------------------------------------------------------------
 
 
+def differences(stored: Mapping, wanted: Mapping) -> list[str]:
+    """What differs between two identities, in words: "num_blocks 8 → 4", "loss edited", "data A → B"."""
+    words = []
+    for part in ("data", "degradation"):
+        old, new = stored.get(part) or {}, wanted.get(part) or {}
+        names = [old.get("name"), new.get("name")]
+        if old != new:
+            words.append(f"{part} edited" if names[0] == names[1] else f"{part} {names[0]} → {names[1]}")
+    for part in ("settings", "roles"):
+        words += _changed("", stored.get(part) or {}, wanted.get(part) or {})
+    return words
+
+
+def _changed(name: str, old, new) -> list[str]:
+    if old == new:
+        return []
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        names = sorted({*old, *new})
+        return [word for key in names for word in _changed(f"{name}.{key}".lstrip("."), old.get(key), new.get(key))]
+    if any(str(value).startswith("#") for value in (old, new)):
+        return [f"{name} {'added' if old is None else 'removed' if new is None else 'edited'}"]
+    return [f"{name} {'none' if old is None else old} → {'none' if new is None else new}"]
+
+
+def _without_photographs(identity: Mapping) -> dict:
+    """An identity less what a study's run is not compared by: photographs need not be here to show it."""
+    data = identity.get("data") or {}
+    return identity | {"data": {} if data.get("photographs") else {n: data.get(n) for n in ("name", "fingerprint")}}
+
+
 def changed_from_profile(task: Task, identity: Mapping, part: str = "") -> list[str]:
-    """How a run differs from its profile's settings and from the code of the study's run of that name, in words."""
-    table = settings_tables.choose(task.name, task.profile)
-    words = [f"{name} {table[name]} → {value}" for name, value in plain(identity["settings"]).items()
-             if name in table and value != plain(table[name])]  # fmt: skip
-    study = (read_info(task.study / part) or {}).get("identity") or {}
-    roles = {role: title for role, title in study.get("roles", {}).items() if role in FUNCTIONS}
-    code = {name: value for name, value in study.get("code", {}).items() if name in identity["code"]}
-    now = {"roles": {role: identity["roles"].get(role) for role in roles},
-           "code": {name: identity["code"][name] for name in code}}  # fmt: skip
-    return words + differences({"roles": roles, "code": code}, now)
+    """How a run differs from its profile's settings, and from the functions of the study's run of that name."""
+    table = plain(settings_tables.choose(task.name, task.profile))
+    now = {name: value for name, value in identity["settings"].items() if name in table}
+    study = ((read_info(task.study / part) or {}).get("identity") or {}).get("roles", {})
+    roles = {role: found for role, found in study.items() if role in HANDED}
+    return differences({"settings": {name: table[name] for name in now}, "roles": roles},
+                       {"settings": now, "roles": {role: identity["roles"].get(role) for role in roles}})  # fmt: skip
 
 
 def find_runs(results_root: str | Path = "results", task: str | None = None) -> list[Run]:
