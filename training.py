@@ -56,7 +56,7 @@ def fit(
     validate  validate(model) -> {"psnr_db": ...} on validation data, after each epoch.
     data      the training data: anything with a name and a fingerprint. degradation: what was done to them.
     part      the run's name within the study, "seed0/joint".
-    monitor, mode  the score, and "max" or "min", by which an epoch's weights are kept.
+    monitor, mode  the score, and "max" or "min", by which an epoch's weights are kept; "": the last epoch's are.
     report    report(step, values, run), called by the first process after each step with its losses, and after each
               epoch with the row of the history, in which "epoch" stands. run has the network so far (`eval_model`), the
               `folder`, and the history's `rows`.
@@ -321,7 +321,7 @@ class _Training:
             {"epoch": self.epoch, "time_seconds": round(seconds, 1), "learning_rate": rate}
             | {f"{name}_train": value for name, value in losses.items()} | scores
         )  # fmt: skip
-        if math.isnan(scores[f"{self.monitor}_valid"]):
+        if self.monitor and math.isnan(scores[f"{self.monitor}_valid"]):
             _stop(self, f"Validation gave no number for {self.monitor} in epoch {self.epoch}.", self.epoch - 1)
         if self._epochs_since_best() == 0:
             weights = files.on_cpu(self.eval_model.state_dict())
@@ -343,6 +343,8 @@ class _Training:
                 files.save_tensors(self.folder / "model.pth", self.best_weights)
 
     def _epochs_since_best(self) -> int:
+        if not self.monitor:
+            return 0
         values = [row[f"{self.monitor}_valid"] * (1 if self.mode == "max" else -1) for row in self.rows]
         return len(values) - 1 - values.index(max(values)) if values else 0
 

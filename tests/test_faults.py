@@ -8,6 +8,7 @@ if sys.platform == "win32":
 
 from . import faults
 
+
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it then refuses
 @pytest.mark.parametrize("name", faults.FAULTS)
 def test_faults_are_survived(name, tmp_path):

@@ -1,6 +1,4 @@
 """Runs: what a page shows and what it trains, the study that is never written over, run.json and its checksums."""
-import json
-import math
 from pathlib import Path
 
 import nbformat
@@ -235,12 +233,6 @@ def test_trained_networks_load_by_name(tmp_path):
     assert not runs.load_network("classifier", tmp_path).training
     refuses(FileNotFoundError, "run study_colorization.ipynb first", runs.load_network, "colorize", tmp_path)
     refuses(ValueError, "no trained network 'mine'; there are srnet_x2, ", runs.load_network, "mine")
-
-
-def test_numbers_without_a_value_become_null(tmp_path):
-    write_run(tmp_path, {}, scores={"a": math.inf, "b": [math.nan, torch.tensor(2.0)], "c": {1: -math.inf}})
-    text = (tmp_path / "run.json").read_text()
-    assert json.loads(text, parse_constant=never)["scores"] == {"a": None, "b": [None, 2.0], "c": {"1": None}}
 
 
 @pytest.mark.parametrize("name, damage", [

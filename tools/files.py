@@ -17,7 +17,6 @@ from filelock import FileLock, SoftFileLock, Timeout
 from torch import Tensor, nn
 
 
-
 def process_rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 

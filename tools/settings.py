@@ -240,19 +240,14 @@ def choose(task: str, profile: str, changes: Mapping | None = None) -> Settings:
     return Settings(values | changes)
 
 
+KINDS = {float: "a number", int: "a whole number", str: "text", bool: "True or False", list: "a list", dict: "a dict"}
 POSITIVE = ("num_", "steps_", "batch_", "crop_", "valid_size", "scale_")
 
 
 def _check(name: str, value, kinds: set[type]) -> None:
     """Raise where a changed value is of another kind than the table's: text for a number, 1.5 epochs, a batch of 0."""
-    if not kinds:
-        return
-    wanted = "a number" if float in kinds else next(iter(kinds)).__name__
-    fits = type(value) in kinds or (float in kinds and type(value) is int)
-    if int in kinds and not fits:
-        wanted = "a whole number" if float not in kinds else wanted
-    if not fits:
-        wanted = {"str": "text", "bool": "True or False", "list": "a list", "dict": "a dict"}.get(wanted, wanted)
+    if kinds and type(value) not in kinds and not (float in kinds and type(value) is int):
+        wanted = next(text for kind, text in KINDS.items() if kind in kinds)
         raise ValueError(f"{name} must be {wanted}, found {value!r}.")
     if name.startswith(POSITIVE) and name not in ("num_unseen", "num_blocks") and value < 1:
         raise ValueError(f"{name} must be 1 or more, found {value!r}.")
