@@ -290,10 +290,9 @@ def _show_test_sets(name: str, root: str | None) -> None:
     """`sr.show_test_sets`; a folder that was named must hold a test set, else two photographs stand in."""
     from tools import sr
 
-    folder = Path(root or datasets.DATA_ROOT).expanduser()
-    if root and len(datasets.absent_sr_test(folder)) == len(datasets.SR_TEST_SETS):
-        raise FileNotFoundError(f"{folder} is no folder with one of the test sets {', '.join(datasets.SR_TEST_SETS)}.")
-    sr.show_test_sets(name, folder)
+    if root and len(datasets.absent_sr_test(root)) == len(datasets.SR_TEST_SETS):
+        raise FileNotFoundError(f"{root} holds none of the test sets {', '.join(datasets.SR_TEST_SETS)}.")
+    sr.show_test_sets(name, root or datasets.DATA_ROOT)
 
 
 if __name__ == "__main__":
