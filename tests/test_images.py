@@ -1,6 +1,4 @@
 """images.py: the resize against MATLAB's files, pixels, any image file or a clear error."""
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -54,21 +52,15 @@ def test_imresize_equals_a_plain_port(sides, scale, border, seed):
     assert np.allclose(values, plain_imresize(img / 255, scale, border), atol=1e-12)
 
 
-def test_imresize_leaves_floats_unclipped_and_passes_gradients():
-    big = imresize((torch.arange(8) > 3).float().expand(1, 1, 8, 8), 2)
-    assert big.min() < -0.01 and big.max() > 1.01  # the cubic overshoots
-    img = torch.rand(1, 2, 6, 9, dtype=torch.float64, requires_grad=True)
-    assert all(torch.autograd.gradcheck(lambda x, s=scale: imresize(x, s), img) for scale in (0.5, 2, 1 / 3))
-
-
-def test_imresize_under_inference_mode_and_autocast():
+def test_imresize_passes_gradients_and_minds_neither_inference_mode_nor_autocast():
     img = random_image(37, 41, batch=(2, 1))
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         halved = imresize(img, 0.5)
     assert halved.shape == (2, 1, 3, 19, 21) and torch.equal(halved, imresize(img, 0.5))
-    img = torch.rand(3, 37, 41, requires_grad=True)
-    imresize(img, 0.5).sum().backward()  # the weights were cached in inference mode
-    assert torch.isfinite(img.grad).all()
+    img = torch.rand(1, 2, 37, 9, dtype=torch.float64, requires_grad=True)  # the weights were cached in inference mode
+    imresize(img.float(), 0.5).sum().backward()
+    for scale in (0.5, 2, 1 / 3):
+        assert torch.autograd.gradcheck(lambda x, s=scale: imresize(x, s), img[..., :6, :])
 
 
 def test_wrong_input_is_refused():
@@ -159,15 +151,15 @@ def test_every_mode_becomes_bytes_of_srgb(tmp_path, mode, profile, expected):
     assert np.abs(np.subtract(pixel, expected)).max() <= 1
 
 
-def test_broken_files_and_decompression_bombs_are_named(tmp_path):
-    whole = save(tmp_path / "whole.png", random_image(64, 64)).read_bytes()
+def test_broken_files_and_decompression_bombs_are_named(tmp_path, monkeypatch):
+    whole = save(tmp_path / "cut.png", random_image(64, 64)).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.png").write_text("not an image")
-    size = b"IHDR" + struct.pack(">II", 60_000, 60_000) + whole[24:29]  # in the header, with its checksum
-    (tmp_path / "bomb.png").write_bytes(whole[:12] + size + struct.pack(">I", zlib.crc32(size)) + whole[33:])
+    save(tmp_path / "bomb.png", random_image(96, 96))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
     for name, reason in (("cut", "truncated"), ("text", "cannot identify"), ("bomb", "DecompressionBomb")):
-        with pytest.raises(ValueError, match=rf"{name}.png cannot be read as an image .*{reason}"):
-            datasets.read_image(tmp_path / f"{name}.png")
+        message = rf"{name}.png cannot be read as an image .*{reason}"
+        refuses(ValueError, message, datasets.read_image, tmp_path / f"{name}.png")
     refuses(FileNotFoundError, r"none.png", datasets.read_image, tmp_path / "none.png")
 
 

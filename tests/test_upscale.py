@@ -192,7 +192,7 @@ def test_nothing_is_written_over_and_nothing_half_is_left(tmp_path, monkeypatch)
         with pytest.raises(FileExistsError, match=r"\.png is there already"):
             upscale.upscale_file(path, "srnet_x2", target, SRNET, again)
     out.unlink()
-    monkeypatch.setattr(training, "predict", lambda *_: 1 / 0)
+    monkeypatch.setattr(training, "predict", lambda *_, **options: 1 / 0)
     refuses(ZeroDivisionError, None, upscale.upscale_file, path, "srnet_x2", model=SRNET)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and path.read_bytes() == before
 

@@ -219,20 +219,17 @@ def read_file(path: str | Path, keep_profile: bool = False) -> ImageFile:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     try:
-        PIL.ImageFile.LOAD_TRUNCATED_IMAGES = True  # passes over metadata that Pillow would refuse
-        try:
-            img = Image.open(path)
-        finally:
+        PIL.ImageFile.LOAD_TRUNCATED_IMAGES = True  # while opening: metadata that Pillow refuses are passed over
+        with Image.open(path) as img:
             PIL.ImageFile.LOAD_TRUNCATED_IMAGES = False  # pixels must be whole
-        with img:
             yield img
-    except (MemoryError, PermissionError):
+    except (FileNotFoundError, MemoryError, PermissionError):
         raise
     except Exception as error:  # Pillow's decoders raise all sorts of errors on a broken file
         raise ValueError(f"{path} cannot be read as an image ({type(error).__name__}: {error})") from error
+    finally:
+        PIL.ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
 def _decoded(img: Image.Image, keep_profile: bool) -> ImageFile:

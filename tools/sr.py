@@ -236,7 +236,12 @@ def means(scores: pd.DataFrame) -> list[dict]:
 
 
 def show_test_sets(name: str, data_root: str | Path = datasets.DATA_ROOT) -> None:
-    """Print a model's PSNR and SSIM on every test set that is there, beside bicubic, and how to get the others."""
+    """Print a model's PSNR and SSIM on every test set that is there, beside bicubic, and how to get the others.
+    Another folder than the default must hold one; there two photographs stand in.
+    """
+    absent = datasets.absent_sr_test(data_root)
+    if data_root != datasets.DATA_ROOT and len(absent) == len(datasets.SR_TEST_SETS):
+        raise FileNotFoundError(f"{data_root} holds none of the test sets {', '.join(absent)}.")
     model = load(name)
     methods = {"bicubic": baselines(model.scale_factor)["bicubic"], name: as_method(model)}
     for test_set in datasets.find_sr_test(data_root, model.scale_factor, div2k=True):
@@ -244,5 +249,5 @@ def show_test_sets(name: str, data_root: str | Path = datasets.DATA_ROOT) -> Non
             label = metrics.protocol_label("psnr_db", protocol, model.scale_factor)
             values = f"{rows.psnr_db.mean():6.2f} {rows.ssim.mean():.4f}  {label} and SSIM".replace("nan", "  –")
             print(f"{test_set.name:12} {method:14} {values}, {rows.psnr_db.count()} of {len(rows)} images")
-    for absent, how in datasets.absent_sr_test(data_root).items():
-        print(f"{absent:12} is not there: {how}")
+    for missing, how in absent.items():
+        print(f"{missing:12} is not there: {how}")

@@ -116,19 +116,17 @@ def strips(model: nn.Module, img: Tensor, tile: int | None = None, progress: boo
         return
     tile, scale = tile or TILE, model.scale_factor
 
-    def whole(piece: Tensor) -> Tensor:
+    def whole(piece: Tensor, call: Callable | None = None) -> Tensor:
         if scale == 1:  # such a network halves its input three times
             rest = (0, -piece.shape[2] % 8, 0, -piece.shape[1] % 8)
             piece = F.pad(piece.float(), rest, mode="replicate").to(torch.uint8)
-        output = training.predict(model, piece[None])
+        output = training.predict(model, piece[None], call=call)
         return datasets.to_uint8((output[0] if isinstance(output, tuple) else output)[0])
-
-    def reconstruct(features: Tensor) -> Tensor:
-        return datasets.to_uint8(training.predict(model, features[None], call=model.reconstruct)[0])
 
     def in_two_steps(piece: Tensor) -> Tensor:  # the layers at the output's size fill most memory, and see least
         features = training.predict(model, piece[None], call=model.extract)[0]
         seen = _reach([*model.upsample.modules(), *model.to_rgb.modules()])
+        reconstruct = partial(whole, call=model.reconstruct)
         return torch.cat(list(_in_tiles(reconstruct, features, scale, seen, min(tile, 256))), 1)
 
     def with_opacity(piece: Tensor) -> Tensor:
@@ -151,20 +149,16 @@ def _colorized_strips(model: NetSet.Colorizer, img: Tensor) -> Iterator[Tensor]:
     The network knows images of 32x32: chroma is predicted at about that size, upsampled and put under the given luma.
     """
     height, width = img.shape[1:]
-    step = max(1, 2**20 // width)
-    luma = torch.cat([datasets.grey(strip[:3])[:1] for strip in img.split(step, 1)], 1)
+    parts = img.split(max(1, 2**20 // width), 1)
+    lumas = [datasets.grey(part[:3])[:1] for part in parts]
     scale = min(COLORIZED_SIDE / min(height, width), (COLORIZED_AREA / (height * width)) ** 0.5)
     rows, cols = (min(max(8, round(side * scale / 8) * 8), COLORIZED_AREA // 8) for side in (height, width))
-    cells = [luma[None, :, k * height // rows : -(-(k + 1) * height // rows)] for k in range(rows)]
-    means = [F.interpolate(datasets.to_float(cell), (1, cols), mode="area") for cell in cells]
-    small = torch.cat(means, 2).expand(1, 3, rows, cols)
-    chroma = training.predict(model, small) - small
-    x, y = ((2 * torch.arange(side) + 1) / side - 1 for side in (width, height))
-    for top in range(0, height, step):
-        places = torch.stack(torch.meshgrid(x, y[top : top + step], indexing="xy"), -1)[None]
-        large = F.grid_sample(chroma, places, mode="bicubic", padding_mode="border", align_corners=False)[0]
-        colors = datasets.to_uint8(datasets.to_float(luma[:, top : top + step]) + large)
-        yield torch.cat([colors, img[3:, top : top + step]])
+    narrow = [F.interpolate(datasets.to_float(luma)[None], (luma.shape[1], cols), mode="area") for luma in lumas]
+    small = F.interpolate(torch.cat(narrow, 2), (rows, cols), mode="area").expand(1, 3, rows, cols)
+    chroma = F.interpolate(training.predict(model, small) - small, (height, cols), mode="bicubic")
+    for part, luma, color in zip(parts, lumas, chroma.split(len(parts[0][0]), 2), strict=True):
+        color = F.interpolate(color, luma.shape[1:], mode="bicubic")[0]
+        yield torch.cat([datasets.to_uint8(datasets.to_float(luma) + color), part[3:]])
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -277,22 +271,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="srnet_x2", choices=list(MODELS))
     parser.add_argument("--out", help="a folder, or for one image a .png file (default: beside each image)")
     parser.add_argument("--test-sets", action="store_true", help="measure the model on the test sets in --root")
-    parser.add_argument("--root", help="the folder of the data sets (default: DS)")
+    parser.add_argument("--root", default=datasets.DATA_ROOT, help="the folder of the data sets (default: DS)")
     args = parser.parse_args(argv)
     if bool(args.images) == args.test_sets or (args.test_sets and (args.out or args.model in ("restore", "colorize"))):
         parser.error("either images (and --out), or --test-sets and a model that upscales")
-    command = partial(_show_test_sets, args.model, args.root) if args.test_sets else partial(
-        upscale_files, args.images, args.model, args.out)  # fmt: skip
-    return datasets.in_one_line(command, stopped="stopped.")
+    if args.test_sets:
+        return datasets.in_one_line(lambda: _show_test_sets(args.model, args.root), stopped="stopped.")
+    return datasets.in_one_line(lambda: upscale_files(args.images, args.model, args.out), stopped="stopped.")
 
 
-def _show_test_sets(name: str, root: str | None) -> None:
-    """`sr.show_test_sets`; a folder that was named must hold a test set, else two photographs stand in."""
+def _show_test_sets(name: str, root: str | Path) -> None:
     from tools import sr
 
-    if root and len(datasets.absent_sr_test(root)) == len(datasets.SR_TEST_SETS):
-        raise FileNotFoundError(f"{root} holds none of the test sets {', '.join(datasets.SR_TEST_SETS)}.")
-    sr.show_test_sets(name, root or datasets.DATA_ROOT)
+    sr.show_test_sets(name, root)
 
 
 if __name__ == "__main__":
