@@ -191,8 +191,8 @@ def perceptual_features(task: Task, vgg: str, vgg_layer: list) -> NetSet.Percept
     the project's own classifier. The quick profile always takes the latter, a fiftieth of the work. Its `name` says
     what they are. Which network it was is a part of the run's data: a study is shown without it.
     """
-    weights, features = datasets.find_vgg(vgg, task.data_root) if task.profile != "quick" else None, None
-    if weights:
+    weights, features = datasets.find_vgg(vgg, task.data_root), None
+    if weights and task.profile != "quick":
         layer, name = vgg_layer, f"{vgg.upper()}, ImageNet"
         of = NetSet.PerceptualFeatures.of_vgg_blocks if "blocks" in weights.name else NetSet.PerceptualFeatures.of_vgg
         try:
@@ -200,9 +200,8 @@ def perceptual_features(task: Task, vgg: str, vgg_layer: list) -> NetSet.Percept
         except ValueError as error:  # the first blocks alone lack the later layers
             print(f"{weights} does not serve: {error}")
     if not features:
-        places = [task.results_root / "task2", runs.ROOT / "results" / "task2"]
-        run = next((run for run in map(runs.read_run, places) if run and run.has_weights), None)
-        run = run or notebooks.require_run("task2", task)
+        found = map(runs.read_run, (task.results_root / "task2", runs.ROOT / "results" / "task2"))
+        run = next((run for run in found if run and run.has_weights), None) or notebooks.require_run("task2", task)
         layer = task.settings.get("classifier_layer", [2, 2])
         weights, name = run.folder / "model.pth", f"ClassifyNet, {run.info['data']['name']}"
         features = NetSet.PerceptualFeatures.of_classifier(weights, run.info["settings"], *layer)
@@ -236,9 +235,7 @@ def means(scores: pd.DataFrame) -> list[dict]:
 
 
 def show_test_sets(name: str, data_root: str | Path = datasets.DATA_ROOT) -> None:
-    """Print a model's PSNR and SSIM on every test set that is there, beside bicubic, and how to get the others.
-    Another folder than the default must hold one; there two photographs stand in.
-    """
+    """Print a model's PSNR and SSIM on every test set that is there, beside bicubic, and how to get the others."""
     absent = datasets.absent_sr_test(data_root)
     if data_root != datasets.DATA_ROOT and len(absent) == len(datasets.SR_TEST_SETS):
         raise FileNotFoundError(f"{data_root} holds none of the test sets {', '.join(absent)}.")

@@ -1,9 +1,7 @@
-"""Images of one's own through a trained network, and networks measured on the test sets.
+"""Images of one's own through a trained network: `run.py upscale`.
 
-`python3 run.py upscale photo.jpg folder/ --model srgan_x4` writes photo_srgan_x4.png beside each image; `--model
-restore` takes noise out, `--model colorize` colors a grey image. Images go through the network in overlapping tiles and
-are written strip by strip, so they may be large: 100 megapixels take less than 2 GB of memory.
-`python3 run.py upscale --test-sets --model resshuffle_x4` measures an upscaler on every test set that is in DS/.
+Images go through the network in overlapping tiles and are written strip by strip, so they may be large: 100 megapixels
+take less than 2 GB of memory.
 """
 
 import argparse
@@ -36,9 +34,9 @@ COLORIZED_SIDE, COLORIZED_AREA = 32, 32 * 512  # pixels at which a photograph is
 
 
 def receptive_radius(model: nn.Module) -> int:
-    """How many LR pixels around its own an output pixel can depend on, rounded up: half of every kernel, added up.
-    Layers must be registered in the order of the forward. A network that downsamples inside states its radius itself.
-    ValueError where a pixel depends on more than that, as after global pooling.
+    """How many LR pixels around its own an output pixel can depend on, rounded up: half of every kernel, added up in
+    the order of the layers, or what the network states itself. ValueError where a pixel depends on more than that, as
+    after global pooling.
     """
     if hasattr(model, "receptive_radius"):
         return model.receptive_radius
@@ -165,9 +163,7 @@ def _colorized_strips(model: NetSet.Colorizer, img: Tensor) -> Iterator[Tensor]:
 
 
 def result_path(path: Path, name: str, out: str | Path | None = None) -> Path:
-    """Where the result of an image file by a model goes: to `out` if it is a .png file, else to FILE_model.png in the
-    folder `out`, by default the image's own. ValueError for a file of another format.
-    """
+    """FILE_model.png in the folder `out`, by default the image's own, or `out` if that is a .png file."""
     out = Path(out).expanduser() if out else path.parent
     if out.suffix.lower() not in images.IMAGE_SUFFIXES or out.is_dir():
         return out / f"{path.stem}_{name}.png"
@@ -231,9 +227,8 @@ def upscale_file(
 
 def upscale_files(paths: Sequence[str], name: str, out: str | None = None) -> None:
     """Every file, and every image of every folder, by a model of `MODELS`; a result that is there already is kept.
-    out: a .png file for a single image, else a folder for the results. Before any work: FileNotFoundError for a path
-    that is not there, ValueError where two images would become one file. After it: ValueError where a file failed, or
-    none was made.
+    out: as in `result_path`. Before any work: FileNotFoundError for a path that is not there, ValueError where two
+    images would become one file. After it: ValueError where a file failed, or none was made.
     """
     files, results, failed, num_made = [], {}, [], 0
     for path in (Path(path).expanduser() for path in paths):
