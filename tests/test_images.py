@@ -1,11 +1,7 @@
 """images.py: the resize against MATLAB's files, pixels, any image file or a clear error."""
-import struct
-import zlib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import PIL
 import png
 import pytest
 import torch
@@ -33,11 +29,10 @@ def test_imresize_gives_the_bytes_of_matlab(real_data, name, num_images, scale):
         pytest.skip(f"{name} came without MATLAB's LR files; DS/README.md says where they are")
     assert len(files) == num_images
     for file in files:
-        hr_img, lr_img = (np.array(Image.open(f)) for f in (file, lr_folder / f"{file.stem}x{scale}.png"))
-        assert hr_img.ndim == lr_img.ndim  # one Set14 file is grey in both
-        hr_img = np.atleast_3d(hr_img)[: len(lr_img) * scale, : lr_img.shape[1] * scale].transpose(2, 0, 1)
-        made = imresize(torch.from_numpy(hr_img.copy()), 1 / scale, border="replicate")
-        assert np.array_equal(made.numpy(), np.atleast_3d(lr_img).transpose(2, 0, 1)), file.name
+        hr_img, lr_img = (np.atleast_3d(Image.open(f)) for f in (file, lr_folder / f"{file.stem}x{scale}.png"))
+        hr_img = torch.tensor(hr_img[: len(lr_img) * scale, : lr_img.shape[1] * scale]).permute(2, 0, 1)
+        made = imresize(hr_img, 1 / scale, border="replicate")
+        assert np.array_equal(made.permute(1, 2, 0), lr_img), file.name
 
 
 @settings(max_examples=40)
@@ -49,40 +44,29 @@ def test_imresize_gives_the_bytes_of_matlab(real_data, name, num_images, scale):
 def test_imresize_equals_a_plain_port(sides, scale, border, seed):
     img = np.random.default_rng(seed).integers(0, 256, sides, dtype=np.uint8)
     made, expected = imresize(torch.from_numpy(img), scale, border).int().numpy(), plain_imresize(img, scale, border)
-    # Where an exact sum lies on a half, rounding errors decide; at these five scales no sum has any.
-    assert np.abs(made - expected).max() <= (0 if scale in (0.25, 0.5, 1, 2, 4) else 1)
+    # Where an exact sum lies on a half, rounding errors decide, in the first direction and then, sharpened, in the
+    # second; at these five scales no sum has any.
+    assert np.abs(made - expected).max() <= (0 if scale in (0.25, 0.5, 1, 2, 4) else 2)
     assert (made != expected).mean() < 0.02 or made.size < 400  # in a small image one such sum is a large share
     values = imresize(torch.from_numpy(img / 255), scale, border).numpy()
     assert np.allclose(values, plain_imresize(img / 255, scale, border), atol=1e-12)
 
 
-def test_imresize_leaves_floats_unclipped_and_passes_gradients():
-    big = imresize((torch.arange(8) > 3).float().expand(1, 1, 8, 8), 2)
-    assert big.min() < -0.01 and big.max() > 1.01  # the cubic overshoots
-    img = torch.rand(1, 2, 6, 9, dtype=torch.float64, requires_grad=True)
-    assert imresize(torch.rand(2, 5, 3, 7, 9), 0.5).shape == (2, 5, 3, 4, 5)
-    assert all(torch.autograd.gradcheck(lambda x, s=scale: imresize(x, s), img) for scale in (0.5, 2, 1 / 3))
-
-
-def test_imresize_under_inference_mode_and_autocast():
-    img = random_image(37, 41)
+def test_imresize_passes_gradients_and_minds_neither_inference_mode_nor_autocast():
+    img = random_image(37, 41, batch=(2, 1))
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         halved = imresize(img, 0.5)
-    assert torch.equal(halved, imresize(img, 0.5))
-    img = torch.rand(3, 37, 41, requires_grad=True)
-    imresize(img, 0.5).sum().backward()  # the weights were cached in inference mode
-    assert torch.isfinite(img.grad).all()
+    assert halved.shape == (2, 1, 3, 19, 21) and torch.equal(halved, imresize(img, 0.5))
+    img = torch.rand(1, 2, 37, 9, dtype=torch.float64, requires_grad=True)  # the weights were cached in inference mode
+    imresize(img.float(), 0.5).sum().backward()
+    for scale in (0.5, 2, 1 / 3):
+        assert torch.autograd.gradcheck(lambda x, s=scale: imresize(x, s), img[..., :6, :])
 
 
-IMG = torch.rand(3, 8, 8)
-
-
-@pytest.mark.parametrize("call, message", [
-    *((partial(imresize, *wrong), "expected|takes uint8 or floats") for wrong in
-      ((IMG, 0), (IMG, float("nan")), (IMG, 2, "zeros"), (IMG.int(), 2), (IMG[:, :0], 2))),
-])  # fmt: skip
-def test_wrong_input_is_refused(call, message):
-    refuses(ValueError, message, call)
+def test_wrong_input_is_refused():
+    img = torch.rand(3, 8, 8)
+    for wrong in ((img, 0), (img, float("nan")), (img, 2, "zeros"), (img.int(), 2), (img[:, :0], 2)):
+        refuses(ValueError, "expected|takes uint8 or floats", imresize, *wrong)
 
 
 def test_float_uint8_and_grey():
@@ -93,25 +77,9 @@ def test_float_uint8_and_grey():
     assert datasets.to_uint8(torch.tensor([-1.0, 0.5 / 255, 0.49 / 255, 2.0])).tolist() == [0, 1, 0, 255]
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
-def test_every_mode_becomes_rgb_bytes(tmp_path, mode):
-    gradient = Image.fromarray(np.arange(0, 240, dtype=np.uint8).reshape(12, 20))
-    path = tmp_path / ("x.tif" if mode in ("CMYK", "YCbCr") else "x.png")
-    gradient.convert(mode).save(path)
-    if mode == "YCbCr" and int(PIL.__version__.split(".")[0]) < 13:
-        pytest.skip("Pillow before 13 cannot read the YCbCr TIFF that it writes")
-    read = datasets.read_image(path)
-    assert read.dtype == torch.uint8 and np.abs(read.numpy() - np.array(gradient).astype(int)).max() <= 3
-
-
-def test_16_bit_grey_is_scaled(tmp_path):
-    Image.fromarray(np.array([[0, 128, 129, 257, 32896, 65407, 65535]], np.uint16)).save(tmp_path / "deep.png")
-    assert datasets.read_image(tmp_path / "deep.png")[0, 0].tolist() == [0, 0, 1, 1, 128, 255, 255]
-
-
 @pytest.mark.parametrize("depth, pixels, key, expected", [  # the first pixel is transparent, the second is not
     (1, [1, 0], 1, [[255] * 3, [0] * 3]), (2, [2, 1], 2, [[170] * 3, [85] * 3]), (4, [5, 10], 5, [[85] * 3, [170] * 3]),
-    (8, [7, 8], 7, [[7] * 3, [8] * 3]), (16, [40000, 40001], 40000, [[156] * 3] * 2),
+    (8, [7, 8], 7, [[7] * 3, [8] * 3]), (16, [65407, 129], 65407, [[255] * 3, [1] * 3]),
     (8, [1, 2, 3, 1, 2, 4], (1, 2, 3), [[1, 2, 3], [1, 2, 4]]),
     (16, [256, 512, 1025, 256, 512, 65535], (256, 512, 1025), [[1, 2, 4], [1, 2, 255]]),
 ])  # fmt: skip
@@ -126,8 +94,7 @@ def test_a_transparent_key_counts_at_every_depth_and_is_white_for_training(tmp_p
 
 
 def test_transparency_is_composited_over_white_as_by_pillow(tmp_path):
-    color, opacity = (np.arange(256, dtype=np.uint8).reshape(shape).repeat(256, axis) for shape, axis in
-                      (((256, 1), 1), ((1, 256), 0)))  # fmt: skip
+    color, opacity = np.mgrid[:256, :256].astype(np.uint8)
     img = Image.fromarray(np.dstack([color, color[::-1], opacity, opacity]))
     white = Image.alpha_composite(Image.new("RGBA", img.size, "white"), img).convert("RGB")
     img.save(tmp_path / "every.png")
@@ -136,28 +103,23 @@ def test_transparency_is_composited_over_white_as_by_pillow(tmp_path):
     assert (datasets.read_image(tmp_path / "palette.png") == 255).all()
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_orientation_is_applied_once(tmp_path, suffix, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    # where the stored first row and column belong, by hand
-    stored = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+def test_orientation_is_applied_once(tmp_path, suffix):
+    stored, exif = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3), Image.Exif()
     turned = stored.transpose(1, 0, 2)
-    upright = [stored, stored[:, ::-1], stored[::-1, ::-1], stored[::-1],
-               turned, turned[:, ::-1], turned[::-1, ::-1], turned[::-1]][orientation - 1]  # fmt: skip
-    Image.fromarray(stored).save(tmp_path / f"turned.{suffix}", exif=exif)
-    expected = torch.from_numpy(upright.copy()).permute(2, 0, 1)
-    assert torch.equal(datasets.read_image(tmp_path / f"turned.{suffix}"), expected)
-    assert torch.equal(datasets.DIV2KDataset(tmp_path, 4, 2).image(0), expected)
+    # where the stored first row and column belong, by hand
+    by_hand = (stored, stored[:, ::-1], stored[::-1, ::-1], stored[::-1],
+               turned, turned[:, ::-1], turned[::-1, ::-1], turned[::-1])  # fmt: skip
+    for exif[0x0112], upright in enumerate(by_hand, 1):
+        Image.fromarray(stored).save(tmp_path / f"turned.{suffix}", exif=exif)
+        assert np.array_equal(datasets.read_image(tmp_path / f"turned.{suffix}").permute(1, 2, 0), upright)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("metadata", [b"garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", repr(b"Exif\0\0II*\0").encode()])
 def test_unreadable_metadata_is_no_unreadable_image(tmp_path, metadata):
-    img = random_image(6, 4)
-    Image.fromarray(img.permute(1, 2, 0).numpy()).save(tmp_path / "x.png", exif=metadata, icc_profile=metadata)
-    assert torch.equal(datasets.read_image(tmp_path / "x.png"), img)
+    path = save(tmp_path / "x.png", random_image(6, 4), exif=metadata, icc_profile=metadata)
+    assert torch.equal(datasets.read_image(path), random_image(6, 4))
 
 
 @pytest.mark.parametrize("megabytes", [2, 80])  # more than Pillow reads, and more than the project lets it read
@@ -165,12 +127,10 @@ def test_large_and_damaged_metadata_do_not_stop_pixels(tmp_path, megabytes):
     img, text, exif = random_image(6, 4), PngImagePlugin.PngInfo(), Image.Exif()
     exif[0x0112] = 3
     text.add_text("much", "x" * (megabytes << 20), zip=True)
-    path = save(tmp_path / "text.png", img, pnginfo=text, exif=exif)
-    assert torch.equal(datasets.read_image(path), img.flip(1, 2))
-    save(tmp_path / "profile.png", img, icc_profile=bytes(megabytes << 20))
-    assert torch.equal(datasets.read_image(tmp_path / "profile.png"), img)
+    path = save(tmp_path / "x.png", img.flip(1, 2), pnginfo=text, exif=exif, icc_profile=bytes(megabytes << 20))
+    assert torch.equal(datasets.read_image(path), img)
     path.write_bytes(path.read_bytes().replace(b"zTXtmuch", b"zTXtMUCH"))  # its checksum no longer fits
-    assert torch.equal(datasets.read_image(path), img.flip(1, 2))
+    assert torch.equal(datasets.read_image(path), img)
 
 
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -179,30 +139,27 @@ SWAPPED_PROFILE = SRGB_PROFILE.replace(b"rXYZ", b"?XYZ").replace(b"gXYZ", b"rXYZ
 SWAPPED_PROFILE = SWAPPED_PROFILE.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
 
 
-def test_colors_are_converted_to_srgb(tmp_path):
-    swapped = SWAPPED_PROFILE
-    cases = [("RGB", SRGB_PROFILE, (255, 40, 10)), ("RGB", swapped, (40, 255, 10)), ("RGBA", swapped, (40, 255, 10))]
-    Image.new("RGB", (2, 2), (255, 40, 10)).save(tmp_path / "kept.png", icc_profile=swapped)
-    kept = images.read_file(tmp_path / "kept.png", keep_profile=True)
-    assert kept.profile == swapped and kept.pixels[:, 0, 0].tolist() == [255, 40, 10]
-    # grey stays grey; a profile for other channels is no use
-    for mode, profile, expected in (*cases, ("L", swapped, None), ("CMYK", swapped, None)):
-        img = Image.new("RGB", (2, 2), (255, 40, 10)).convert(mode)
-        expected = expected or img.convert("RGB").getpixel((0, 0))
-        img.save(tmp_path / f"{mode}.tif", icc_profile=profile)
-        pixel = datasets.read_image(tmp_path / f"{mode}.tif")[:, 0, 0].tolist()
-        assert np.abs(np.subtract(pixel, expected)).max() <= 1, mode
+@pytest.mark.parametrize("mode, profile, expected", [
+    ("RGB", SRGB_PROFILE, (255, 40, 10)), ("RGB", SWAPPED_PROFILE, (40, 255, 10)),
+    ("RGBA", SWAPPED_PROFILE, (40, 255, 10)), ("L", SWAPPED_PROFILE, (101, 101, 101)),  # grey stays grey
+    ("CMYK", SWAPPED_PROFILE, (255, 40, 10)),  # a profile for other channels is no use
+    ("1", None, (0, 0, 0)), ("LA", None, (101, 101, 101)), ("P", None, (255, 51, 0)),  # of a web palette
+])  # fmt: skip
+def test_every_mode_becomes_bytes_of_srgb(tmp_path, mode, profile, expected):
+    Image.new("RGB", (2, 2), (255, 40, 10)).convert(mode).save(tmp_path / "x.tif", icc_profile=profile)
+    pixel = datasets.read_image(tmp_path / "x.tif")[:, 0, 0].tolist()
+    assert np.abs(np.subtract(pixel, expected)).max() <= 1
 
 
-def test_broken_files_and_decompression_bombs_are_named(tmp_path):
-    whole = save(tmp_path / "whole.png", random_image(64, 64)).read_bytes()
+def test_broken_files_and_decompression_bombs_are_named(tmp_path, monkeypatch):
+    whole = save(tmp_path / "cut.png", random_image(64, 64)).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.png").write_text("not an image")
-    size = b"IHDR" + struct.pack(">II", 60_000, 60_000) + whole[24:29]  # in the header, with its checksum
-    (tmp_path / "bomb.png").write_bytes(whole[:12] + size + struct.pack(">I", zlib.crc32(size)) + whole[33:])
+    save(tmp_path / "bomb.png", random_image(96, 96))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
     for name, reason in (("cut", "truncated"), ("text", "cannot identify"), ("bomb", "DecompressionBomb")):
-        with pytest.raises(ValueError, match=rf"{name}.png cannot be read as an image .*{reason}"):
-            datasets.read_image(tmp_path / f"{name}.png")
+        message = rf"{name}.png cannot be read as an image .*{reason}"
+        refuses(ValueError, message, datasets.read_image, tmp_path / f"{name}.png")
     refuses(FileNotFoundError, r"none.png", datasets.read_image, tmp_path / "none.png")
 
 

@@ -5,16 +5,16 @@ An image is RGB uint8 (3, H, W) at rest and float32 in [0, 1] everywhere else.
 
 import io
 import math
-import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import PIL.ImageFile
 import torch
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 from torch import Tensor
 
 
@@ -140,14 +140,12 @@ def jpeg(img: Tensor, quality: int = 50) -> Tensor:
     if img.dtype != torch.uint8 or img.dim() != 4:
         raise ValueError(f"jpeg expects uint8 (N, 3, H, W), found {tuple(img.shape)} of {img.dtype}")
 
-    def compressed(pixels: np.ndarray) -> Tensor:
+    decoded = []
+    for pixels in img.permute(0, 2, 3, 1).cpu().numpy():
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-        with Image.open(file) as decoded:
-            return torch.from_numpy(np.array(decoded))
-
-    rows = img.permute(0, 2, 3, 1).cpu().numpy()
-    return torch.stack([compressed(pixels) for pixels in rows]).permute(0, 3, 1, 2).to(img.device)
+        decoded.append(torch.from_numpy(np.array(Image.open(file))))
+    return torch.stack(decoded).permute(0, 3, 1, 2).to(img.device)
 
 
 def draw_integers(count: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -176,12 +174,11 @@ def turned(img: Tensor, turn: Tensor) -> Tensor:
 # --- image files -----------------------------------------------------------------------------------------------------
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
-_UPRIGHT = {i: Image.Transpose[turn] for i, turn in enumerate(_TURNS, 2)}  # by EXIF orientation
 # EXIF tags of the file, not of the photograph: layout, orientation, profile, sides, and where groups of tags begin
 _LAYOUT = {*range(254, 269), *range(273, 282), 284, *range(317, 348), *range(512, 534), 34665, 34675, 34853,
            0xA002, 0xA003, 0xA005}  # fmt: skip
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # 64 MB for a text or a profile; Pillow stops at 1 MB
+# Bytes of one text or profile, and of all: a larger one is left out. Pillow refuses the file beyond 1 and 64 MB.
+PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**30
 
 
 @dataclass
@@ -216,50 +213,35 @@ def read_file(path: str | Path, keep_profile: bool = False) -> ImageFile:
     """All of an image file that a PNG file of 8 bits can hold. keep_profile: colors are converted to sRGB only where
     such a file cannot hold their profile. Raises what `read_image` does.
     """
-    return _with_image(path, lambda source: _decoded(source, keep_profile))
+    with _opened(path) as img:
+        return _decoded(img, keep_profile)
 
 
-def _with_image(path: str | Path, use: Callable):
-    """use(the opened file); of a PNG file at whose metadata Pillow stops, the pixels alone."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
-        try:
-            with Image.open(path) as source:
-                return use(source)
-        except (OSError, ValueError, SyntaxError):
-            with Image.open(_png_without_metadata(path.read_bytes())) as source:
-                return use(source)
-    except (MemoryError, PermissionError):
+        PIL.ImageFile.LOAD_TRUNCATED_IMAGES = True  # while opening: metadata that Pillow refuses are passed over
+        with Image.open(path) as img:
+            PIL.ImageFile.LOAD_TRUNCATED_IMAGES = False  # pixels must be whole
+            yield img
+    except (FileNotFoundError, MemoryError, PermissionError):
         raise
     except Exception as error:  # Pillow's decoders raise all sorts of errors on a broken file
         raise ValueError(f"{path} cannot be read as an image ({type(error).__name__}: {error})") from error
+    finally:
+        PIL.ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
-def _png_without_metadata(content: bytes) -> io.BytesIO:
-    """A PNG file without texts and profile, and without what else makes no pixels and has a wrong checksum."""
-    at = 8 if content.startswith(b"\x89PNG") else len(content)  # another file stays as it is
-    kept = [content[:at]]
-    while at < len(content):
-        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
-        kind, checksum = content[at + 4 : at + 8], zlib.crc32(content[at + 4 : end - 4]).to_bytes(4, "big")
-        sound = checksum == content[end - 4 : end] and kind not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
-        if sound or kind == b"tRNS" or kind[:1].isupper():
-            kept.append(content[at:end])
-        at = end
-    return io.BytesIO(b"".join(kept))
-
-
-def _decoded(source: Image.Image, keep_profile: bool) -> ImageFile:
+def _decoded(img: Image.Image, keep_profile: bool) -> ImageFile:
     """Strip by strip, so that Pillow's pixels and the result alone have the size of the image."""
-    options = source.tile[0][3] if source.tile else ""
+    options = img.tile[0][3] if img.tile else ""
     layout, *others = map(str, options if isinstance(options, tuple) else (options,))  # "L;4": grey of four bits
-    source.load()  # recent Pillow turns TIFF files here, and then they have no orientation left
-    img = _turned_upright(source)
+    img.load()
+    with suppress(Exception):  # an orientation that cannot be read
+        ImageOps.exif_transpose(img, in_place=True)
     if img.mode == "F":
         raise ValueError("32-bit float pixels have no stated range")
-    is_deep = img.mode[0] == "I" or ";16" in layout or (source.format == "PPM" and others not in ([], ["255"]))
+    is_deep = img.mode[0] == "I" or ";16" in layout or (img.format == "PPM" and others not in ([], ["255"]))
     key = img.info.get("transparency")
     if is_deep and isinstance(key, tuple):  # of each color Pillow keeps the upper byte, of the key both
         img.info["transparency"] = tuple(value >> 8 for value in key)
@@ -268,7 +250,7 @@ def _decoded(source: Image.Image, keep_profile: bool) -> ImageFile:
 
     one_channel = img.mode[0] in "1LI" or layout.startswith("LA")
     mode = "CMYK" if img.mode == "CMYK" else "L" if one_channel else "RGB"
-    to_rgb, profile = _color_space(mode, source.info.get("icc_profile"), keep_profile)
+    to_rgb, profile = _color_space(mode, img.info.get("icc_profile"), keep_profile)
     width, height = img.size
     channels, step = 4 if img.has_transparency_data else 3, max(1, 2**20 // width)
     pixels = torch.empty(channels, height, width, dtype=torch.uint8)
@@ -287,73 +269,62 @@ def _decoded(source: Image.Image, keep_profile: bool) -> ImageFile:
         pixels[:3, top : top + step] = torch.from_numpy(np.array(to_rgb(strip))).permute(2, 0, 1)
         if channels == 4:
             pixels[3, top : top + step] = torch.from_numpy(opacity)
-    return ImageFile(pixels, profile, *_metadata(source, is_deep))
+    return ImageFile(pixels, profile, *_metadata(img, is_deep))
 
 
-def _metadata(source: Image.Image, is_deep: bool) -> tuple[tuple[float, float] | None, bytes | None, list[str]]:
+def _metadata(img: Image.Image, is_deep: bool) -> tuple[tuple[float, float] | None, bytes | None, list[str]]:
     """dpi, exif and left_out of an `ImageFile`."""
-    left_out, exif_bytes, dpi = ["8 of 16 bits a channel"] if is_deep else [], None, source.info.get("dpi")
-    if getattr(source, "text", None) or source.info.keys() & {"comment", "photoshop", "xmp", "XML:com.adobe.xmp"}:
+    left_out, exif, dpi = ["8 of 16 bits a channel"] if is_deep else [], None, img.info.get("dpi")
+    if getattr(img, "text", None) or img.info.keys() & {"comment", "photoshop", "xmp", "XML:com.adobe.xmp"}:
         left_out.append("texts (XMP, IPTC, comments)")
     try:
-        found, kept = source.getexif(), Image.Exif()
+        found, kept = img.getexif(), Image.Exif()
         kept.update((tag, value) for tag, value in found.items() if tag not in _LAYOUT)
         for group in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             if entries := {tag: value for tag, value in found.get_ifd(group).items() if tag not in _LAYOUT}:
                 kept[group] = entries
-        exif_bytes = kept.tobytes().removeprefix(b"Exif\0\0") if len(kept) else None
+        exif = kept.tobytes().removeprefix(b"Exif\0\0") if len(kept) else None
     except Exception:  # unreadable metadata raise all sorts of errors; the pixels are sound
         left_out.append("EXIF that cannot be read")
     with suppress(Exception):  # of a later frame
-        if (frames := getattr(source, "n_frames", 1) - 1) > 0:
+        if (frames := getattr(img, "n_frames", 1) - 1) > 0:
             left_out.append(f"{frames} further frame{'s' if frames > 1 else ''}")
-    return dpi if dpi and all(0 < value < 1e6 for value in dpi) else None, exif_bytes, left_out
-
-
-def _turned_upright(img: Image.Image) -> Image.Image:
-    try:
-        turn = _UPRIGHT.get(img.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # unreadable metadata
-        return img
-    return img if turn is None else img.transpose(turn)
+    return dpi if dpi and all(0 < value < 1e6 for value in dpi) else None, exif, left_out
 
 
 def _color_space(mode: str, icc_profile: bytes | None, keep: bool) -> tuple[Callable, bytes | None]:
     """(how an image of this mode becomes RGB, the profile that it is in then, None for sRGB); a profile that does not
     fit is passed over.
     """
-    if icc_profile:
-        try:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
-            space = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(profile.profile.xcolor_space.strip())
-            if keep and space == mode != "CMYK":
-                return lambda img: img.convert("RGB"), icc_profile
-            fits = space == mode or (space == "RGB" and mode == "L")
-            if fits and "sRGB" not in ImageCms.getProfileDescription(profile):
-                transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), space, "RGB")
-                return lambda img: ImageCms.applyTransform(img.convert(space), transform), None
-        except (OSError, ValueError, ImageCms.PyCMSError):
-            pass
+    with suppress(OSError, ValueError, ImageCms.PyCMSError):
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile or b""))
+        space = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(profile.profile.xcolor_space.strip())
+        if keep and space == mode != "CMYK":
+            return lambda img: img.convert("RGB"), icc_profile
+        fits = space == mode or (space == "RGB" and mode == "L")
+        if fits and "sRGB" not in ImageCms.getProfileDescription(profile):
+            transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), space, "RGB")
+            return lambda img: ImageCms.applyTransform(img.convert(space), transform), None
     return lambda img: img.convert("RGB"), None
 
 
 def announced_sides(path: Path) -> list[int]:
     """The two sides of an image file by its header alone, shorter first: which is which only decoding says."""
-    return _with_image(path, lambda img: sorted(img.size))
+    with _opened(path) as img:
+        return sorted(img.size)
 
 
 def list_images(folder: str | Path) -> list[Path]:
     """The image files of a folder, sorted by name; hidden files are passed over. FileNotFoundError without any."""
     folder = Path(folder)
-    files = (f for f in (folder.iterdir() if folder.is_dir() else ()) if not f.name.startswith("."))
-    files = sorted(f for f in files if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    if not files:
+    found = sorted(f for f in folder.glob("[!.]*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    if not found:
         what = "holds no image" if folder.is_dir() else "is no folder"
         raise FileNotFoundError(f"{folder} {what}: put image files there ({' '.join(IMAGE_SUFFIXES)})")
-    return files
+    return found
 
 
 def inner_folders(folder: str | Path) -> list[str]:
     """Names of the folders in a folder that hold images, at any depth, which `list_images` does not read."""
-    found = (f for f in Path(folder).iterdir() if f.is_dir() and not f.name.startswith("."))
+    found = (f for f in Path(folder).glob("[!.]*") if f.is_dir())
     return sorted(f.name for f in found if any(g.suffix.lower() in IMAGE_SUFFIXES for g in f.rglob("*")))

@@ -4,7 +4,8 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -58,23 +59,25 @@ def measure(
     value is nan: the PSNR of an image identical to the truth, and any score of an image too small or too flat for it.
     path: a file in which scores are kept, for the methods in `keys`, {method: what its result depends on}.
     """
+    keys, columns = keys or {}, ["psnr_db", "ssim", *(["niqe"] if niqe else [])]
     before = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else {}
-    stored, tables, columns = dict(before), [], ["psnr_db", "ssim", *(["niqe"] if niqe else [])]
-    for test_set in test_sets:
-        prefix = f"{test_set.name} " if len(test_sets) > 1 else ""
-        for method, apply in (methods | {"truth": None} if niqe else methods).items():
-            place, known = f"{test_set.name} {method}", method in (keys or {})
-            key = hash_of([keys[method], test_set.fingerprint, list(protocols), bool(niqe)]) if known else None
-            found = stored.get(place, {"key": None, "scores": ()})
-            if known and found["key"] and os.environ.get(runs.ACCEPT):
-                stored[place] = found = found | {"key": key}
-            if not known or found["key"] != key:
-                rows = list(_score(apply, test_set, protocols, niqe))
-                found = {"key": key, "scores": {column: [row[column] for row in rows] for column in rows[0]}}
-                stored |= {place: found} if known else {}
-            table = pd.DataFrame(found["scores"] | {"set": test_set.name, "method": method})
-            table = table.assign(image=prefix + table.image)[["set", "image", "method", "protocol", *columns]]
-            tables.append(table.astype(dict.fromkeys(columns, float)))  # None, where there is no value, becomes nan
+    stored, tables = dict(before), []
+    for test_set, (method, apply) in product(test_sets, (methods | {"truth": None} if niqe else methods).items()):
+        place, key = f"{test_set.name} {method}", None
+        found = stored.get(place, {})
+        if method in keys:
+            key = hash_of([keys[method], test_set.fingerprint, list(protocols), bool(niqe)])
+        if found and os.environ.get(runs.ACCEPT):
+            found = found | {"key": key}
+        if not key or found.get("key") != key:
+            rows = list(_score(apply, test_set, protocols, niqe))
+            found = {"key": key, "scores": {column: [row[column] for row in rows] for column in rows[0]}}
+        if key:
+            stored[place] = found
+        table = pd.DataFrame(found["scores"]).assign(set=test_set.name, method=method)
+        if len(test_sets) > 1:
+            table["image"] = f"{test_set.name} " + table.image
+        tables.append(table[["set", "image", "method", "protocol", *columns]].astype(dict.fromkeys(columns, float)))
     if stored != before and runs.process_rank() == 0:
         with files.said_only(OSError):
             files.write_json(path, stored)
@@ -112,11 +115,15 @@ def is_stored_grey(source: Path | Tensor) -> bool:
 
 def upscaled_images(methods: Methods, test_sets: TestSets, names: Sequence[str]) -> dict[str, dict[str, Tensor]]:
     """The few images that a figure shows, by their names in `measure`: {name: {method: uint8 image, "truth": ...}}."""
-    prefix = {test_set: f"{test_set.name} " if len(test_sets) > 1 else "" for test_set in test_sets}
-    pairs = {prefix[test_set] + name: test_set.pair(index) for test_set in test_sets
-             for index, name in enumerate(test_set.names) if prefix[test_set] + name in names}  # fmt: skip
-    return {name: {method: apply(pairs[name][0]) for method, apply in methods.items()} | {"truth": pairs[name][1]}
-            for name in names}  # fmt: skip
+    prefix = "{} {}" if len(test_sets) > 1 else "{1}"
+    pairs = {prefix.format(test_set.name, name): (test_set, index) for test_set in test_sets
+             for index, name in enumerate(test_set.names)}  # fmt: skip
+    shown = {}
+    for name in names:
+        test_set, index = pairs[name]
+        lr_img, hr_img = test_set.pair(index)
+        shown[name] = {method: apply(lr_img) for method, apply in methods.items()} | {"truth": hr_img}
+    return shown
 
 
 # --- what the super-resolution notebooks share ------------------------------------------------------------------------
@@ -130,40 +137,26 @@ class SRData:
     not_read = True  # by `identity`, in functions: `fit` is handed this object itself
 
     def __init__(self, task: Task, degradation: object, div2k: bool = False):
-        self.task, self.degradation, self._made = task, degradation, {}
+        self.task, self.degradation = task, degradation
+        self._once = cache(lambda make, *arguments: make(*arguments))
         self.test_sets = datasets.find_sr_test(task.data_root, degradation, div2k)
         names = [f"{part.name} ({len(part)} images)" for part in (self.train_set, self.valid_set)]
         print(f"Train: {names[0]} · validation: {names[1]}\nTest: {' · '.join(self.tested_on)}")
 
-    def _once(self, make: Callable, *names: str):
-        key = (make, *(self.task.settings.get(name) for name in names))
-        if key not in self._made:
-            self._made[key] = make(*key[1:])
-        return self._made[key]
-
     @property
     def train_set(self) -> datasets.DIV2KDataset:
-        return self._once(self._find_train, "crop_size", "num_photographs", "augment")
-
-    def _find_train(self, crop_size: int, num_photographs: int | None, augment: bool | None):
-        found = datasets.find_sr_train(self.task.data_root, crop_size, self.degradation, augment is not False,
-                                       num_photographs)  # fmt: skip
-        return found.to(self.task.device)
+        get = self.task.settings.get
+        return self._once(datasets.find_sr_train, self.task.data_root, get("crop_size"), self.degradation,
+                          get("augment") is not False, get("num_photographs")).to(self.task.device)  # fmt: skip
 
     @property
     def valid_set(self) -> datasets.SRTestSet:
-        return self._once(self._find_valid)
-
-    def _find_valid(self) -> datasets.SRTestSet:
-        return datasets.find_sr_valid(self.task.data_root, self.degradation)
+        return self._once(datasets.find_sr_valid, self.task.data_root, self.degradation)
 
     @property
     def valid_crops(self) -> tuple[Tensor, Tensor]:
         """Centre crops of the validation images: (N, 3, h, w) and (N, 3, sh, sw) in [0, 1]."""
-        return self._once(self._crop_valid, "valid_size")
-
-    def _crop_valid(self, valid_size: int) -> tuple[Tensor, Tensor]:
-        return datasets.centre_crops(self.valid_set, valid_size)
+        return self._once(datasets.centre_crops, self.valid_set, self.task.settings.valid_size)
 
     @property
     def identity(self) -> dict:
@@ -198,19 +191,17 @@ def perceptual_features(task: Task, vgg: str, vgg_layer: list) -> NetSet.Percept
     the project's own classifier. The quick profile always takes the latter, a fiftieth of the work. Its `name` says
     what they are. Which network it was is a part of the run's data: a study is shown without it.
     """
-    weights = datasets.find_vgg(vgg, task.data_root) if task.profile != "quick" else None
-    features = None
-    if weights is not None:
+    weights, features = datasets.find_vgg(vgg, task.data_root), None
+    if weights and task.profile != "quick":
         layer, name = vgg_layer, f"{vgg.upper()}, ImageNet"
         of = NetSet.PerceptualFeatures.of_vgg_blocks if "blocks" in weights.name else NetSet.PerceptualFeatures.of_vgg
         try:
             features = of(weights, *layer)
         except ValueError as error:  # the first blocks alone lack the later layers
             print(f"{weights} does not serve: {error}")
-    if features is None:
-        places = [task.results_root / "task2", runs.ROOT / "results" / "task2"]
-        run = next((run for run in map(runs.read_run, places) if run and run.has_weights), None)
-        run = run or notebooks.require_run("task2", task)
+    if not features:
+        found = map(runs.read_run, (task.results_root / "task2", runs.ROOT / "results" / "task2"))
+        run = next((run for run in found if run and run.has_weights), None) or notebooks.require_run("task2", task)
         layer = task.settings.get("classifier_layer", [2, 2])
         weights, name = run.folder / "model.pth", f"ClassifyNet, {run.info['data']['name']}"
         features = NetSet.PerceptualFeatures.of_classifier(weights, run.info["settings"], *layer)
@@ -245,6 +236,9 @@ def means(scores: pd.DataFrame) -> list[dict]:
 
 def show_test_sets(name: str, data_root: str | Path = datasets.DATA_ROOT) -> None:
     """Print a model's PSNR and SSIM on every test set that is there, beside bicubic, and how to get the others."""
+    absent = datasets.absent_sr_test(data_root)
+    if data_root != datasets.DATA_ROOT and len(absent) == len(datasets.SR_TEST_SETS):
+        raise FileNotFoundError(f"{data_root} holds none of the test sets {', '.join(absent)}.")
     model = load(name)
     methods = {"bicubic": baselines(model.scale_factor)["bicubic"], name: as_method(model)}
     for test_set in datasets.find_sr_test(data_root, model.scale_factor, div2k=True):
@@ -252,5 +246,5 @@ def show_test_sets(name: str, data_root: str | Path = datasets.DATA_ROOT) -> Non
             label = metrics.protocol_label("psnr_db", protocol, model.scale_factor)
             values = f"{rows.psnr_db.mean():6.2f} {rows.ssim.mean():.4f}  {label} and SSIM".replace("nan", "  –")
             print(f"{test_set.name:12} {method:14} {values}, {rows.psnr_db.count()} of {len(rows)} images")
-    for absent, how in datasets.absent_sr_test(data_root).items():
-        print(f"{absent:12} is not there: {how}")
+    for missing, how in absent.items():
+        print(f"{missing:12} is not there: {how}")

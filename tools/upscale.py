@@ -1,18 +1,16 @@
-"""Images of one's own through a trained network, and networks measured on the test sets.
+"""Images of one's own through a trained network: `run.py upscale`.
 
-`python3 run.py upscale photo.jpg folder/ --model srgan_x4` writes photo_srgan_x4.png beside each image; `--model
-restore` takes noise out, `--model colorize` colors a grey image. Images go through the network in overlapping tiles and
-are written strip by strip, so they may be large: 100 megapixels take less than 2 GB of memory.
-`python3 run.py upscale --test-sets --model resshuffle_x4` measures an upscaler on every test set that is in DS/.
+Images go through the network in overlapping tiles and are written strip by strip, so they may be large: 100 megapixels
+take less than 2 GB of memory.
 """
 
 import argparse
 import math
 import os
-import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -36,36 +34,32 @@ COLORIZED_SIDE, COLORIZED_AREA = 32, 32 * 512  # pixels at which a photograph is
 
 
 def receptive_radius(model: nn.Module) -> int:
-    """How many LR pixels around its own an output pixel can depend on, rounded up: half of every kernel, added up.
-    Layers must be registered in the order of the forward. A network that downsamples inside states its radius itself.
-    ValueError where a pixel depends on more than that, as after global pooling.
+    """How many LR pixels around its own an output pixel can depend on, rounded up: half of every kernel, added up in
+    the order of the layers, or what the network states itself. ValueError where a pixel depends on more than that, as
+    after global pooling.
     """
     if hasattr(model, "receptive_radius"):
         return model.receptive_radius
-    radius, scale, keeps_size = _reach(model.modules())
-    refused = f"{type(model).__name__} cannot be cut into tiles"
-    if not radius or not keeps_size or scale != model.scale_factor:
-        raise ValueError(f"{refused}: only PixelShuffle may change the size.")
+    radius, scale = _reach(model.modules()), model.scale_factor
     side, middle = 2 * radius + 1, slice((radius + 8) * scale, (radius + 9) * scale)
     noise = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))
-    black, white = (F.pad(noise, (8,) * 4, value=value) for value in (0, 1))
-    black, white = training.predict(model, torch.stack([black, white]))[:, :, middle, middle]
+    surrounded = torch.stack([F.pad(noise, (8,) * 4, value=value) for value in (0, 1)])
+    black, white = training.predict(model, surrounded)[:, :, middle, middle]
     if (black - white).abs().max() > 0.1 / 255:
-        raise ValueError(f"{refused}: a pixel depends on more than the {radius} around it that its kernels reach.")
+        raise ValueError(f"{type(model).__name__} cannot be cut into tiles: a pixel depends on more than the {radius} "
+                         "around it that its kernels reach.")  # fmt: skip
     return radius
 
 
-def _reach(layers: Iterable[nn.Module]) -> tuple[int, int, bool]:
-    """Of layers in order: radius in pixels of their input, upscaling, whether PixelShuffle alone changes the size."""
-    radius, scale, strides = 0.0, 1, {(1, 1)}
+def _reach(layers: Iterable[nn.Module]) -> int:
+    """Radius of layers in order, in pixels of their input."""
+    radius, scale = 0.0, 1
     for layer in layers:
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            halves = (d * (size // 2) for d, size in zip(layer.dilation, layer.kernel_size, strict=True))
-            radius += max(halves) / scale
-            strides.add(layer.stride)
+        if isinstance(layer, nn.Conv2d):
+            radius += max(d * (size // 2) for d, size in zip(layer.dilation, layer.kernel_size, strict=True)) / scale
         elif isinstance(layer, nn.PixelShuffle):
             scale *= layer.upscale_factor
-    return math.ceil(radius), scale, len(strides) == 1
+    return math.ceil(radius)
 
 
 def _cuts(side: int, tile: int) -> list[tuple[int, int]]:
@@ -111,25 +105,26 @@ def _spread(img: Tensor) -> Tensor:
 def strips(model: nn.Module, img: Tensor, tile: int | None = None, progress: bool = False) -> Iterator[Tensor]:
     """The upscaled image from top to bottom: uint8 (C, H, W) -> uint8 (C, s rows, s W) each time. C is 3, or 4 with
     opacity, which is upscaled bicubically, while the colors under it go through the network as they are. Of several
-    outputs of the network the first is taken. tile: the largest side of a tile, a multiple of 8.
+    outputs of the network the first is taken. tile: the largest side of a tile, a multiple of 8. A `Colorizer` colors.
     """
     if img.ndim != 3 or len(img) not in (3, 4) or img.dtype != torch.uint8:
         raise ValueError(f"one uint8 image (3 or 4, H, W) was expected, found {tuple(img.shape)} of {img.dtype}.")
+    if isinstance(model, NetSet.Colorizer):
+        yield from _colorized_strips(model, img)
+        return
     tile, scale = tile or TILE, model.scale_factor
 
-    def whole(piece: Tensor) -> Tensor:
+    def whole(piece: Tensor, call: Callable | None = None) -> Tensor:
         if scale == 1:  # such a network halves its input three times
             rest = (0, -piece.shape[2] % 8, 0, -piece.shape[1] % 8)
             piece = F.pad(piece.float(), rest, mode="replicate").to(torch.uint8)
-        output = training.predict(model, piece[None])
+        output = training.predict(model, piece[None], call=call)
         return datasets.to_uint8((output[0] if isinstance(output, tuple) else output)[0])
-
-    def reconstruct(features: Tensor) -> Tensor:
-        return datasets.to_uint8(training.predict(model, features[None], call=model.reconstruct)[0])
 
     def in_two_steps(piece: Tensor) -> Tensor:  # the layers at the output's size fill most memory, and see least
         features = training.predict(model, piece[None], call=model.extract)[0]
-        seen = _reach([*model.upsample.modules(), *model.to_rgb.modules()])[0]
+        seen = _reach([*model.upsample.modules(), *model.to_rgb.modules()])
+        reconstruct = partial(whole, call=model.reconstruct)
         return torch.cat(list(_in_tiles(reconstruct, features, scale, seen, min(tile, 256))), 1)
 
     def with_opacity(piece: Tensor) -> Tensor:
@@ -143,51 +138,38 @@ def strips(model: nn.Module, img: Tensor, tile: int | None = None, progress: boo
 
 
 def upscale(model: nn.Module, img: Tensor, tile: int | None = None) -> Tensor:
-    """The whole upscaled image: uint8 (C, H, W) -> uint8 (C, sH, sW), C 3 or, with opacity, 4."""
+    """The whole image of `strips`: uint8 (C, H, W) -> uint8 (C, sH, sW)."""
     return torch.cat(list(strips(model, img, tile)), 1)
 
 
-@torch.inference_mode()
-def colorized_strips(model: NetSet.Colorizer, img: Tensor) -> Iterator[Tensor]:
-    """A colorized photograph from top to bottom: uint8 (C, H, W) -> uint8 (C, rows, W) each. C is 3, of which only the
-    luma is read, or 4 with opacity, which stays.
+def _colorized_strips(model: NetSet.Colorizer, img: Tensor) -> Iterator[Tensor]:
+    """As `strips`; only the luma is read, and opacity stays.
     The network knows images of 32x32: chroma is predicted at about that size, upsampled and put under the given luma.
     """
     height, width = img.shape[1:]
-    step = max(1, 2**20 // width)
-    luma = torch.cat([datasets.grey(strip[:3])[:1] for strip in img.split(step, 1)], 1)
+    parts = img.split(max(1, 2**20 // width), 1)
+    lumas = [datasets.grey(part[:3])[:1] for part in parts]
     scale = min(COLORIZED_SIDE / min(height, width), (COLORIZED_AREA / (height * width)) ** 0.5)
     rows, cols = (min(max(8, round(side * scale / 8) * 8), COLORIZED_AREA // 8) for side in (height, width))
-    cells = [luma[None, :, k * height // rows : -(-(k + 1) * height // rows)] for k in range(rows)]
-    means = [F.interpolate(datasets.to_float(cell), (1, cols), mode="area") for cell in cells]
-    small = torch.cat(means, 2).expand(1, 3, rows, cols)
-    chroma = training.predict(model, small) - small
-    x, y = ((2 * torch.arange(side) + 1) / side - 1 for side in (width, height))
-    for top in range(0, height, step):
-        places = torch.stack(torch.meshgrid(x, y[top : top + step], indexing="xy"), -1)[None]
-        large = F.grid_sample(chroma, places, mode="bicubic", padding_mode="border", align_corners=False)[0]
-        colors = datasets.to_uint8(datasets.to_float(luma[:, top : top + step]) + large)
-        yield torch.cat([colors, img[3:, top : top + step]])
-
-
-def colorize(model: NetSet.Colorizer, img: Tensor) -> Tensor:
-    """The whole colorized photograph, see `colorized_strips`: uint8 (C, H, W) -> the same."""
-    return torch.cat(list(colorized_strips(model, img)), 1)
+    narrow = [F.interpolate(datasets.to_float(luma)[None], (luma.shape[1], cols), mode="area") for luma in lumas]
+    small = F.interpolate(torch.cat(narrow, 2), (rows, cols), mode="area").expand(1, 3, rows, cols)
+    chroma = F.interpolate(training.predict(model, small) - small, (height, cols), mode="bicubic")
+    for part, luma, color in zip(parts, lumas, chroma.split(len(parts[0][0]), 2), strict=True):
+        color = F.interpolate(color, luma.shape[1:], mode="bicubic")[0]
+        yield torch.cat([datasets.to_uint8(datasets.to_float(luma) + color), part[3:]])
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def result_path(path: str | Path, name: str, out: str | Path | None = None) -> Path:
-    """Where the result of an image file by a model goes: to `out` if it is a .png file, else to FILE_model.png in the
-    folder `out`, by default the image's own. ValueError for a file of another format.
-    """
-    path, out = Path(path).expanduser(), Path(out).expanduser() if out else None
-    if out and out.suffix.lower() in images.IMAGE_SUFFIXES and not out.is_dir():
-        if out.suffix.lower() != ".png":
-            raise ValueError(f"{out}: results are PNG files. Name a .png file with --out, or a folder.")
-        return out
-    return (out or path.parent) / f"{path.stem}_{name}.png"
+def result_path(path: Path, name: str, out: str | Path | None = None) -> Path:
+    """FILE_model.png in the folder `out`, by default the image's own, or `out` if that is a .png file."""
+    out = Path(out).expanduser() if out else path.parent
+    if out.suffix.lower() not in images.IMAGE_SUFFIXES or out.is_dir():
+        return out / f"{path.stem}_{name}.png"
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"{out}: results are PNG files. Name a .png file with --out, or a folder.")
+    return out
 
 
 def upscale_file(
@@ -200,41 +182,41 @@ def upscale_file(
     """
     import png  # pypng: the one that writes while rows are still being made
 
-    path, out = Path(path).expanduser(), result_path(path, name, out)
+    path = Path(path).expanduser()
+    out = result_path(path, name, out)
     if out.exists() and not (again and out.resolve() != path.resolve()):
         raise FileExistsError(f"{out} is there already: move it away, or name another file with --out.")
     model = model or load(name)
     colorizes = isinstance(model, NetSet.Colorizer)
     file = images.read_file(path, keep_profile=not colorizes)
-    red, green, blue, *opacity = file.pixels
-    is_grey = not colorizes and torch.equal(red, green) and torch.equal(red, blue)
+    is_grey = not colorizes and all(torch.equal(file.pixels[0], other) for other in file.pixels[1:3])
     if is_grey and file.profile and file.profile[16:20] == b"RGB ":  # which a grey PNG file must not hold
         file = images.read_file(path)
     if file.left_out:
         print(f"{path}: {', '.join(file.left_out)} left out.")
-    chunks = {b"iCCP": file.profile and b"profile\0\0" + zlib.compress(file.profile), b"eXIf": file.exif}
-    if file.dpi:
-        chunks[b"pHYs"] = struct.pack(">2IB", *(round(float(value) / 0.0254) for value in file.dpi), 1)
 
     class Writer(png.Writer):
         def write_preamble(self, outfile):
             super().write_preamble(outfile)
-            for kind, content in chunks.items():
-                if content:
-                    png.write_chunk(outfile, kind, content)
+            if file.profile:
+                png.write_chunk(outfile, b"iCCP", b"profile\0\0" + zlib.compress(file.profile))
+            if file.exif:
+                png.write_chunk(outfile, b"eXIf", file.exif)
 
     def rows() -> Iterator[bytes]:
-        parts = colorized_strips(model, file.pixels) if colorizes else strips(model, file.pixels, progress=True)
-        for part in (part for strip in parts for part in strip.split(64, 1)):
-            if is_grey:
-                part = torch.cat([datasets.grey(part[:3])[:1], part[3:]])
-            yield from (row.numpy().tobytes() for row in part.permute(1, 2, 0))
+        for strip in strips(model, file.pixels, progress=True):
+            for part in strip.split(64, 1):
+                if is_grey:
+                    part = torch.cat([datasets.grey(part[:3])[:1], part[3:]])
+                yield from (row.numpy().tobytes() for row in part.permute(1, 2, 0))
 
     def write(beside: Path) -> None:
-        height, width = (side * model.scale_factor for side in red.shape)
+        height, width = (side * model.scale_factor for side in file.pixels.shape[1:])
+        x, y = (value and round(float(value) / 0.0254) for value in file.dpi or (None, None))
+        writer = Writer(width, height, greyscale=is_grey, alpha=len(file.pixels) == 4, compression=1,
+                        x_pixels_per_unit=x, y_pixels_per_unit=y, unit_is_meter=True)  # fmt: skip
         with open(beside, "wb") as target:
-            options = {"greyscale": is_grey, "alpha": bool(opacity), "bitdepth": 8, "compression": 1}
-            Writer(width, height, **options).write(target, rows())
+            writer.write(target, rows())
 
     files.write_whole(out, write)
     return out
@@ -243,45 +225,38 @@ def upscale_file(
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def _images_in(folder: Path, name: str) -> list[Path]:
-    """The images of a folder without the model's own results; prints what is passed over."""
-    if inner := images.inner_folders(folder):
-        print(f"{folder}: images in its folders are not read ({', '.join(inner)}); name these folders too.")
-    found = datasets.list_images(folder)
-    own = [file for file in found if not file.stem.endswith(f"_{name}")]
-    if len(own) < len(found):
-        print(f"{folder}: {len(found) - len(own)} of {len(found)} images end in _{name} and are taken for results.")
-    return own
-
-
 def upscale_files(paths: Sequence[str], name: str, out: str | None = None) -> None:
     """Every file, and every image of every folder, by a model of `MODELS`; a result that is there already is kept.
-    out: a .png file for a single image, else a folder for the results. Before any work: FileNotFoundError for a path
-    that is not there, ValueError where two images would become one file. After it: ValueError where a file failed, or
-    none was made.
+    out: as in `result_path`. Before any work: FileNotFoundError for a path that is not there, ValueError where two
+    images would become one file. After it: ValueError where a file failed, or none was made.
     """
-    files, results, there, failed = [], {}, set(), []
+    files, results, failed, num_made = [], {}, [], 0
     for path in (Path(path).expanduser() for path in paths):
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder.")
-        files += _images_in(path, name) if path.is_dir() else [path]
+        found = images.list_images(path) if path.is_dir() else [path]
+        own = [file for file in found if file is path or not file.stem.endswith(f"_{name}")]
+        if len(own) < len(found):
+            print(f"{path}: {len(found) - len(own)} of {len(found)} images end in _{name} and are taken for results.")
+        if path.is_dir() and (inner := images.inner_folders(path)):
+            print(f"{path}: images in its folders are not read ({', '.join(inner)}); name these folders too.")
+        files += own
     for file in files:
         result = result_path(file, name, out)
-        other, _ = results.setdefault(os.path.normcase(result.resolve()), (file, result))
+        other, *_ = results.setdefault(os.path.normcase(result.resolve()), (file, result, result.exists()))
         if os.path.abspath(other) != os.path.abspath(file):
             raise ValueError(f"{other} and {file} would both become {result}: rename one, or give each its own --out.")
-        if result.exists():
-            there.add(result)
     model = load(name)
-    for file, result in results.values():
-        if result in there:
+    for file, result, is_there in results.values():
+        if is_there:
             print(f"skipped {file}: {result} is there already.")
             continue
         try:
             print(f"{upscale_file(file, name, out, model)} is ready.")
+            num_made += 1
         except (OSError, ValueError) as error:
             failed.append(str(error))
-    if failed or len(there) == len(results):
+    if failed or not num_made:
         raise ValueError("\nerror: ".join(failed) or "nothing was written.")
 
 
@@ -291,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="srnet_x2", choices=list(MODELS))
     parser.add_argument("--out", help="a folder, or for one image a .png file (default: beside each image)")
     parser.add_argument("--test-sets", action="store_true", help="measure the model on the test sets in --root")
-    parser.add_argument("--root", help="the folder of the data sets (default: DS)")
+    parser.add_argument("--root", default=datasets.DATA_ROOT, help="the folder of the data sets (default: DS)")
     args = parser.parse_args(argv)
     if bool(args.images) == args.test_sets or (args.test_sets and (args.out or args.model in ("restore", "colorize"))):
         parser.error("either images (and --out), or --test-sets and a model that upscales")
@@ -300,16 +275,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return datasets.in_one_line(lambda: upscale_files(args.images, args.model, args.out), stopped="stopped.")
 
 
-def _show_test_sets(name: str, root: str | None) -> None:
-    """`sr.show_test_sets`; a folder that was named must be there and hold a test set, else two photographs stand in."""
+def _show_test_sets(name: str, root: str | Path) -> None:
     from tools import sr
 
-    folder = Path(root).expanduser() if root else datasets.DATA_ROOT
-    if root and not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder.")
-    if root and len(datasets.absent_sr_test(folder)) == len(datasets.SR_TEST_SETS):
-        raise FileNotFoundError(f"{folder} holds none of the test sets {', '.join(datasets.SR_TEST_SETS)}.")
-    sr.show_test_sets(name, folder)
+    sr.show_test_sets(name, root)
 
 
 if __name__ == "__main__":
