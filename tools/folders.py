@@ -11,7 +11,6 @@ from tools import cifar10
 from tools.images import IMAGE_SUFFIXES, list_images
 
 DATA_ROOT = Path(__file__).resolve().parent.parent / "DS"
-_OTHER_NAMES = {"B100": "b(sds?)?100"}
 _JUNK = ("thumbs.db", "desktop.ini", "__macosx", "icon\r")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
@@ -52,7 +51,8 @@ def find(name: str, root: str | Path) -> Path | None:
     places = [cifar10.find(root)] if name == "CIFAR10" else [root / name, root / top / f"{top}_{part}_HR"]
     if folder := next((place for place in places if place and entries(place)), None):
         return folder
-    like, known = _OTHER_NAMES.get(top, top.lower()) + r"(?!\d)", f"({top}_)?(train|valid)(_HR)?"
+    like = ("b(sds?)?100" if top == "B100" else top.lower()) + r"(?!\d)"
+    known = f"({top}_)?(train|valid)(_HR)?"
     others = [e for e in entries(root) if e.name != top and re.match(like, re.sub(r"[\W_]", "", e.name.lower()))]
     for entry in others + [entry for entry in entries(root / top) if not re.fullmatch(known, entry.name)]:
         say_once(f"{entry} is not read: expected {root / name}{', unpacked' if entry.is_file() else ''}")
