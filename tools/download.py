@@ -168,8 +168,8 @@ def fetch_missing(names: Sequence[str], root: str | Path = DATA_ROOT, download: 
 
 
 def fetch(url: str, part: Path) -> None:
-    """Fetches `url` into the file `part`, going on behind the bytes that are there where the server can, and again where
-    the server breaks off, as long as it gets further.
+    """Fetches `url` into the file `part`, going on behind the bytes that are there where the server can, and once more
+    where it breaks off, as long as it gets further.
     """
     before = have = part.stat().st_size if part.exists() else 0
     total = None
