@@ -136,17 +136,6 @@ def test_wrong_input_is_refused(call, message):
     refuses(ValueError, message, call)
 
 
-def test_augment_shifts_with_reflection_and_flips():
-    images = random_image(9, 11, batch=(300,))
-    out = datasets.augment(images, shift=2, generator=seed(0))
-    padded = F.pad(images.float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
-    moves = list(itertools.product(range(5), range(5), ((), (-1,))))
-    seen = {next(move for move in moves if torch.equal(img[:, move[0] :, move[1] :][:, :9, :11].flip(move[2]), moved))
-            for img, moved in zip(padded, out, strict=True)}  # fmt: skip
-    assert len(seen) > 45  # of 50, in 300 draws
-    assert torch.equal(datasets.augment(images, flip=False, shift=0), images)
-
-
 def test_a_random_batch_keeps_its_bits():
     """The draws and their order are those that trained the networks in results/."""
     images, generator = random_image(32, 32, batch=(16,)), seed(7)
