@@ -532,7 +532,7 @@ def labelled_folder(folder: str | Path, classes: Sequence[str] | None = None) ->
 
 
 class CIFAR10Dataset(LabelledImages):
-    """CIFAR-10 in memory (Krizhevsky 2009): `images` uint8 (N, 3, 32, 32), `labels` int64 (N,) in 0..9.
+    """CIFAR-10 (Krizhevsky 2009): `images` uint8 (N, 3, 32, 32), `labels` int64 (N,) in 0..9.
 
     From cifar-10-batches-bin, cifar-10-batches-py, or train/ and test/ with a folder of image files for each class, in
     `root`, in `root`/CIFAR10, or `root` itself. Always in the order of each record's SHA-256 (label byte, then pixels).
