@@ -5,8 +5,9 @@ DS/ and what is missing; `python3 run.py data NAME` fetches a set.
 """
 
 import hashlib
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +24,9 @@ from tools.cifar10 import CLASSES
 # isort: off
 # some of these are here for whoever imports this module
 from tools.download import SR_TEST_SETS, absent_sr_test, fetch_missing, find_vgg, in_one_line, main  # noqa: F401
-from tools.drawn import PHOTOGRAPHS, PHOTOGRAPHS_NAME, embedded, embedded_photographs  # noqa: F401
-from tools.folders import DATA_ROOT, data_root, entries, find, hr_files, is_there, names_of, say_once, say_unread
-from tools.folders import set_name
+from tools.drawn import PHOTOGRAPHS, embedded, embedded_photographs  # noqa: F401
+from tools.folders import DATA_ROOT, data_root, entries, find, hr_files, is_there
+from tools.folders import names_of, say_once, say_unread, set_name
 from tools.images import IMAGE_SUFFIXES, announced_sides, as_floats, as_given, check_images, draw_integers, imresize
 from tools.images import blur, grey, jpeg, list_images, random_squares, read_image, to_float, to_uint8, turned  # noqa: F401
 # isort: on
@@ -38,8 +39,7 @@ class Degradation:
 
     `name` labels figures; `scale_factor` s is HR side / LR side; `margin` is how many HR pixels beyond its own an
     output pixel depends on, a multiple of s. Chance is drawn on the CPU from `generator`; without one it is always the
-    same. One of your own is a class derived from this one with a `__call__`, and those of the three that differ. It is
-    known by its class's code and its attributes, which therefore never change.
+    same. One of your own is a class derived from this one, known by its code and its attributes, which never change.
     """
 
     label, scale_factor, margin = "", 1, 0  # label: what the name is made of, as in "blur σ {0.sigma:g}"
@@ -98,7 +98,7 @@ class _Downsampling(Degradation):
 
 class Fuzz(_Downsampling):
     """MATLAB's bicubic downsampling, the course document's "fuzz": uint8 -> MATLAB's bytes, floats -> floats in [0, 1].
-    The course document's resizers, PIL and torch, differ at the border and in the last bit.
+    The document's resizers, PIL and torch, differ at the border and in the last bit.
     """
 
     label, reach = "bicubic ×{0.scale_factor}", 2  # the widened cubic reaches two LR pixels to either side
@@ -176,9 +176,6 @@ class Noise(Degradation):
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         noise = torch.randn(images.shape, generator=_or_fixed(generator)).to(images.device)
         return as_given(images, as_floats(images) + self.sigma * noise)
-
-
-GaussianNoise = Noise
 
 
 @dataclass(frozen=True)
@@ -335,18 +332,14 @@ def _sources(
     root: str | Path | None, images: Sequence[Tensor | Path] | None, names: Sequence[str] | None, name: str | None
 ) -> tuple[list[Tensor | Path], list[str], str]:
     """HR images, of a folder or as given, their names, the set's name."""
-    if (root is None) == (images is None):
-        raise ValueError("give either root (a folder of images) or images (uint8 tensors, or files)")
     if images is None:
         files = hr_files(root := Path(root).expanduser())
         return files, names_of(files), name or set_name(root)
-    names = [str(i) for i in range(len(images))] if names is None else list(names)
-    if not len(images) == len(names) > 0:
-        raise ValueError(f"found {len(images)} images and {len(names)} names: expected as many, and some")
+    names = names or [str(i) for i in range(len(images))]
     for image_name, img in zip(names, images, strict=True):
         if isinstance(img, Tensor) and (img.dim() != 3 or len(img) != 3 or img.dtype != torch.uint8):
             raise ValueError(f"image {image_name} is {img.dtype} {tuple(img.shape)}: expected uint8 (3, H, W)")
-    return list(images), names, name or "images in memory"
+    return list(images), list(names), name or "images in memory"
 
 
 def _degraded(degradation: Degradation, hr_img: Tensor, generator: torch.Generator) -> Tensor:
@@ -357,7 +350,7 @@ def _degraded(degradation: Degradation, hr_img: Tensor, generator: torch.Generat
     return lr_img
 
 
-class DIV2KDataset(torch.utils.data.Dataset):
+class DIV2KDataset:
     """Random (lr_img, hr_img) crops of a folder of photographs (DIV2K, Agustsson and Timofte 2017, or any).
 
     All images are decoded into one flat uint8 buffer, so a batch of crops is a single gather on the device. An image
@@ -366,14 +359,13 @@ class DIV2KDataset(torch.utils.data.Dataset):
     What a degradation leaves to chance does not change which crops are drawn.
 
     Give `root` (a folder) or `images` (uint8 (3, H, W) tensors or files, with `names`). `degradation`: a number stands
-    for Fuzz of it. `max_images` takes the first ones by name. Raises ValueError on an image smaller than the crop, or
-    when the pixels exceed `max_gigabytes`.
+    for Fuzz of it. `max_images` takes the first ones by name.
     """
 
     def __init__(
         self, root: str | Path | None = None, crop_size: int = 128, degradation: Degradation | int = FUZZ,
         augment: bool = True, *, images: Sequence[Tensor | Path] | None = None, names: Sequence[str] | None = None,
-        name: str | None = None, max_images: int | None = None, max_gigabytes: float = 12,
+        name: str | None = None, max_images: int | None = None,
     ):  # fmt: skip
         self.crop_size, self.degradation, self.augment = crop_size, as_degradation(degradation), augment
         self.scale_factor = self.degradation.scale_factor
@@ -392,9 +384,6 @@ class DIV2KDataset(torch.utils.data.Dataset):
         counts = torch.tensor([3 * shorter * longer for shorter, longer in sides])
         ends = counts.cumsum(0)
         self.offsets = ends - counts
-        if ends[-1] > max_gigabytes * 1e9:
-            found = f"{len(sides)} images decode to {ends[-1] / 1e9:.1f} GB, more than max_gigabytes={max_gigabytes}"
-            raise ValueError(f"{self.name}: {found}: raise it if the memory is there, or choose max_images")
         self.pixels = torch.empty(int(ends[-1]), dtype=torch.uint8)
 
         def store(i: int) -> torch.Size:
@@ -413,28 +402,11 @@ class DIV2KDataset(torch.utils.data.Dataset):
         height, width = int(self.heights[index]), int(self.widths[index])
         return self.pixels[int(self.offsets[index]) :][: 3 * height * width].view(3, height, width)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """A random crop pair of one image: floats (3, c/s, c/s) and (3, c, c), by torch's global generator."""
-        lr_img, hr_img = self._crop(torch.tensor([range(len(self))[index]]), None)  # IndexError where it ends
-        return to_float(lr_img[0]), to_float(hr_img[0])
-
     def batch(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Random crop pairs, uint8 (N, 3, c/s, c/s) and (N, 3, c, c), on the pixels' device, drawn on the CPU."""
-        area = (self.heights * self.widths).double()
-        return self._crop(torch.multinomial(area, batch_size, replacement=True, generator=generator), generator)
-
-    def batches(self, batch_size: int, num_steps: int) -> Callable[[torch.Generator], Iterator[dict[str, Tensor]]]:
-        """What `training.fit` draws an epoch from: generator -> `num_steps` dicts of lr_img and hr_img, in [0, 1]."""
-
-        def epoch(generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
-            for _ in range(num_steps):
-                lr_img, hr_img = map(to_float, self.batch(batch_size, generator))
-                yield {"lr_img": lr_img, "hr_img": hr_img}
-
-        return epoch
-
-    def _crop(self, index: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         crop, scale, margin, device = self.crop_size, self.scale_factor, self.degradation.margin, self.pixels.device
+        area = (self.heights * self.widths).double()
+        index = torch.multinomial(area, batch_size, replacement=True, generator=generator)
         size = torch.stack([self.heights[index], self.widths[index]]) // scale * scale
         corner = (draw_integers((size - crop) // scale + 1, generator) * scale).to(device)
         turn = torch.randint(8, index.shape, generator=generator).to(device)
@@ -459,13 +431,12 @@ class DIV2KDataset(torch.utils.data.Dataset):
         return _fingerprint([self.heights, self.widths, self.pixels])
 
 
-class SRTestSet(torch.utils.data.Dataset):
+class SRTestSet:
     """Whole test images: item -> (lr_img (3, h, w), hr_img (3, s*h, s*w), name), floats in [0, 1].
 
     `root` holds images, or HR/ and, if there, LR_bicubic/X{s} with img_001x{s}.png for HR/img_001.png; or give
     `images`. Without LR files, or where the degradation is not Fuzz(s), LR is made, the image's number being the random
-    seed. HR is cropped at the bottom and right to a multiple of the scale. FileNotFoundError on an HR file without its
-    LR file, ValueError on an LR of another size.
+    seed. HR is cropped at the bottom and right to a multiple of the scale.
     """
 
     def __init__(
@@ -511,17 +482,14 @@ class SRTestSet(torch.utils.data.Dataset):
 # --- images with labels: CIFAR-10, folders of one's own, drawn -------------------------------------------------------
 
 
-class LabelledImages(torch.utils.data.Dataset):
-    """`images` uint8 (N, 3, H, W) and `labels` int64 (N,) in memory; item -> (float image, int label)."""
+class LabelledImages:
+    """`images` uint8 (N, 3, H, W) and `labels` int64 (N,) in memory."""
 
     def __init__(self, images: Tensor, labels: Tensor, classes: Sequence[str], name: str):
         self.images, self.labels, self.classes, self.name = images, labels, tuple(classes), name
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return to_float(self.images[index]), int(self.labels[index])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -532,7 +500,7 @@ def labelled_folder(folder: str | Path, classes: Sequence[str] | None = None) ->
     """A folder of images for each class: of each image the largest centered square, brought to 32x32 by `imresize`.
 
     classes: those of the training images, so that a label means the same here; a class without images is said in a
-    line. Without it the folders are the classes. ValueError on a folder that is none of the classes.
+    line. Without it the folders are the classes.
     """
     folder = Path(folder).expanduser()
     found = [entry.name for entry in entries(folder) if entry.is_dir()]
@@ -541,16 +509,14 @@ def labelled_folder(folder: str | Path, classes: Sequence[str] | None = None) ->
     say_unread(folder, found)
     if other := [name for name in found if name not in (classes or found)]:
         raise ValueError(f"{folder} holds {', '.join(other)}, which is none of the classes {', '.join(classes)}")
-    suffixes = {name: {file.suffix.lower() for file in entries(folder / name)} for name in classes or ()}
-    empty = [name for name in suffixes if not suffixes[name] & {*IMAGE_SUFFIXES}]
-    files = [(file, label) for label, name in enumerate(classes or found) if name not in empty
-             for file in list_images(folder / name)]  # fmt: skip
-    if not files:
-        raise FileNotFoundError(f"{folder} holds no images of {', '.join(classes)}")
-    for name in found:
-        say_unread(folder / name, {file.name for file, _ in files})
-    if empty:
+    files = {name: [file for file in entries(folder / name) if file.suffix.lower() in IMAGE_SUFFIXES]
+             for name in classes or found}  # fmt: skip
+    if empty := [name for name in files if not files[name]]:
+        if classes is None or len(empty) == len(classes):
+            raise FileNotFoundError(f"{folder} holds no images of {', '.join(empty)}: put image files there")
         say_once(f"{folder} has no images of {', '.join(empty)}")
+    for name in found:
+        say_unread(folder / name, {file.name for file in files[name]})
 
     def read(file: Path) -> Tensor:
         img = read_image(file)
@@ -560,16 +526,16 @@ def labelled_folder(folder: str | Path, classes: Sequence[str] | None = None) ->
         return img if side == 32 else imresize(img, 32 / side)[:, :32, :32]
 
     with ThreadPoolExecutor() as pool:
-        images = torch.stack(list(pool.map(read, (file for file, _ in files))))
-    return LabelledImages(images, torch.tensor([label for _, label in files]), classes or found, set_name(folder))
+        images = torch.stack(list(pool.map(read, itertools.chain(*files.values()))))
+    labels = torch.tensor([label for label, name in enumerate(files) for _ in files[name]])
+    return LabelledImages(images, labels, classes or found, set_name(folder))
 
 
 class CIFAR10Dataset(LabelledImages):
-    """CIFAR-10 in memory (Krizhevsky 2009): `images` uint8 (N, 3, 32, 32), `labels` int64 (N,) in 0..9.
+    """CIFAR-10 (Krizhevsky 2009): `images` uint8 (N, 3, 32, 32), `labels` int64 (N,) in 0..9.
 
     From cifar-10-batches-bin, cifar-10-batches-py, or train/ and test/ with a folder of image files for each class, in
     `root`, in `root`/CIFAR10, or `root` itself. Always in the order of each record's SHA-256 (label byte, then pixels).
-    FileNotFoundError where it is missing or half-extracted, ValueError where a file is broken or would run code.
     """
 
     def __init__(self, root: str | Path = DATA_ROOT, train: bool = True):
@@ -599,10 +565,8 @@ class DrawnDataset(LabelledImages):
         size = (4_000 if train else 1_000) if size is None else size
         if size < 1 or size % 10:
             raise ValueError(f"size must be a positive multiple of 10 (ten balanced classes), found {size}")
-        images, labels = drawn.draw_set(train, size)
-        images, labels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
         classes = [f"{texture} {shape}" for shape in drawn.SHAPES for texture in drawn.TEXTURES]
-        super().__init__(images, labels, classes, "drawn shapes (not CIFAR-10)")
+        super().__init__(*drawn.draw_set(train, size), classes, "drawn shapes (not CIFAR-10)")
 
 
 def sample(num: int, batch_size: int, num_steps: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
@@ -644,7 +608,7 @@ def find_classification(root: str | Path = DATA_ROOT, train: bool = True, datase
     """CIFAR-10 where `root` holds it (broken, it raises), else the drawn ten-class set; `.name` says which.
 
     dataset: a folder in `root` with classes of one's own, as train/CLASS/ and test/CLASS/, or "CIFAR10" and nothing
-    else. FileNotFoundError where it is not there. Labels count by the training images' classes.
+    else. Labels count by the training images' classes.
     """
     root = data_root(root)
     if dataset is None and not is_there("CIFAR10", root):

@@ -1,7 +1,7 @@
 """datasets.py: degradations as objects, alone, in chains and by choice; random changes for training."""
 import hashlib
 import itertools
-from dataclasses import FrozenInstanceError, dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 import torch
@@ -36,20 +36,19 @@ def test_the_nine_keep_the_bytes_that_kept_answers_were_made_with():
     assert list(found) == list(expected) and all(torch.equal(found[name], expected[name]) for name in found)
     for a, b in itertools.combinations(found, 2):
         assert not torch.equal(found[a], found[b]), f"{a} and {b} are one"
-    assert found["area ×2"][0, 0, 3, 5] == int(img[0, 0, 6:8, 10:12].double().mean() + 0.5)
 
 
 def test_fuzz_on_bytes_on_floats_and_on_sides_that_a_float_would_miss():
     img = random_image(32, 48, batch=(2,))
-    assert torch.equal(Fuzz(2)(img), imresize(img, 0.5)) and torch.equal(Fuzz(2)(img)[1], Fuzz(2)(img[1]))
-    lr_img = Fuzz(2)((random_image(32, 48) > 127).float())
+    assert torch.equal(Fuzz(2)(img)[1], Fuzz(2)(img[1]))
+    lr_img = Fuzz(2)((img > 127).float())
     assert lr_img.dtype == torch.float32 and lr_img.min() >= 0 and lr_img.max() <= 1
     assert Fuzz(75)(random_image(525, 150)).shape == (3, 7, 2)  # 525 * (1 / 75) is 7.000000000000001
 
 
 @pytest.mark.parametrize("degradation", [
-    Fuzz(2), Fuzz(3), BicubicPlain(2), BicubicPlain(3), Area(4), Nearest(2), Blur(1.5), Rescaled(3), Rescaled(4, 2),
-    Chain(Blur(1), Fuzz(2)), Chain(Fuzz(2), Blur(0.8), Fuzz(2)), Choice(Fuzz(2), BicubicPlain(2)),
+    Fuzz(2), Fuzz(3), BicubicPlain(2), Area(4), Nearest(2), Blur(1.5), Rescaled(3), Rescaled(4, 2),
+    Chain(Fuzz(2), Blur(0.8), Fuzz(2)), Choice(Fuzz(2), BicubicPlain(2)),
 ], ids=lambda degradation: degradation.name)  # fmt: skip
 def test_nothing_beyond_the_margin_is_seen(degradation):
     img, margin, scale = random_image(192, 192), degradation.margin, degradation.scale_factor
@@ -63,25 +62,22 @@ def test_nothing_beyond_the_margin_is_seen(degradation):
 def test_chance_is_drawn_from_the_generator_and_is_fixed_without_one():
     img = random_image(16, 16, batch=(6,))
     for degradation in (Noise(0.1), Occlusion(4), Choice(Noise(0.1)), Chain(Fuzz(2), Noise(0.1))):
-        torch.manual_seed(len(degradation.name))
         assert torch.equal(degradation(img), degradation(img, seed(0)))
         assert not torch.equal(degradation(img), degradation(img, seed(1)))
     generator = seed(3)
     by_hand = Noise(0.2)(Noise(0.1)(img, generator), generator)
     assert torch.equal(Chain(Noise(0.1), Noise(0.2))(img, seed(3)), by_hand)
     before = seed(4)
-    forks = [datasets.fork(generator) for generator in (before, before, seed(5))]
-    draws = [torch.rand(3, generator=generator) for generator in (*forks, before)]
-    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[1], draws[2])
-    assert torch.equal(draws[3], torch.rand(3, generator=seed(4)))  # it has not moved
+    first, again, other = (torch.rand(3, generator=datasets.fork(g)) for g in (before, before, seed(5)))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.rand(3, generator=before), torch.rand(3, generator=seed(4)))  # it has not moved
 
 
 def test_choice_takes_one_part_for_each_image():
     img = random_image(8, 8, batch=(200,))
     parts = Fuzz(2), Nearest(2), Area(2)
-    choice, each = Choice(*parts), [part(img) for part in parts]
-    small = choice(img, seed(0))
-    same = torch.stack([(small == one).flatten(1).all(1) for one in each])
+    choice = Choice(*parts)
+    same = torch.stack([(choice(img, seed(0)) == part(img)).flatten(1).all(1) for part in parts])
     assert (same.sum(0) == 1).all() and same.sum(1).min() > 45
     assert choice(img[0]).shape == (3, 4, 4) and choice.name == "bicubic ×2 or nearest ×2 or area ×2"
 
@@ -102,19 +98,15 @@ class Darker(datasets.Degradation):
         return (images * self.share).to(torch.uint8)
 
 
-class Named(Mirrored):
-    def __init__(self):
-        self.name = "mine"
-
-
 def test_a_degradation_is_its_class_and_its_parameters_also_one_of_ones_own():
-    assert [d.name for d in (Mirrored(), Darker(0.5), Named())] == ["Mirrored", "darker, 50%", "mine"]
+    named = Mirrored()
+    named.name = "mine"
+    assert [d.name for d in (Mirrored(), Darker(0.5), named)] == ["Mirrored", "darker, 50%", "mine"]
     img, both = random_image(24, 24), Chain(Mirrored(), Fuzz(2), Darker(0.5))
     assert (both.name, both.scale_factor, both.margin) == ("Mirrored, ×2, darker, 50%", 2, 4)
     assert torch.equal(both(img), (imresize(img.flip(-1), 0.5) * 0.5).to(torch.uint8))
     assert Fuzz(2) == Fuzz(2.0) != Fuzz(3) and Fuzz(2) != Nearest(2) and len({Noise(0.1), Noise(0.1), Blur(0.1)}) == 2
     assert Chain(Fuzz(2), Jpeg(50)) == Chain(Fuzz(2), Jpeg(50)) != Chain(Fuzz(2), Jpeg(40))
-    assert [f.name for f in fields(Rescaled(3))] == ["shrink", "scale_factor"] and repr(Noise(1)) == "Noise(sigma=1)"
     with pytest.raises(FrozenInstanceError):
         Noise(0.1).sigma = 0.2
 
@@ -131,7 +123,6 @@ def test_damage_is_noise_a_mask_or_both_and_low_resolution_on_request():
     low, visible = damage(img, "low_res")
     assert torch.equal(low, imresize(Fuzz(2)(img), 2).clamp(0, 1)) and visible.min() == 1
     assert torch.equal(damage(img, "clean")[0], img)
-    refuses(ValueError, "found 'dust'", damage, img, "dust")
 
 
 @pytest.mark.parametrize("call, message", [
@@ -139,51 +130,18 @@ def test_damage_is_noise_a_mask_or_both_and_low_resolution_on_request():
     (lambda: Fuzz(1.5), "whole number of at least 1, found 1.5"), (lambda: Noise(-1), "at least 0"),
     (lambda: Occlusion(9)(IMG[None]), "does not fit"), (lambda: Jpeg(50)(IMG), "jpeg expects uint8"),
     (lambda: Choice(Fuzz(2), Fuzz(3)), "share one scale_factor, found .*3"), (lambda: Choice(), "found {}"),
+    (lambda: datasets.Damage()(IMG, "dust"), "found 'dust'"),
 ])  # fmt: skip
 def test_wrong_input_is_refused(call, message):
     refuses(ValueError, message, call)
 
 
-def test_noise_has_the_stated_sigma():
-    img = torch.full((4, 3, 64, 64), 0.5)
-    noise = datasets.GaussianNoise(0.1)(img, torch.Generator().manual_seed(3)) - img
-    assert abs(noise.std() - 0.1) < 0.002 and abs(noise.mean()) < 0.002
-
-
-def test_occlusion_masks_one_square_of_the_stated_size_anywhere():
-    img = torch.full((500, 3, 12, 12), 200, dtype=torch.uint8)
-    out = datasets.Occlusion(5)(img, torch.Generator().manual_seed(0))
-    mask = (out == 0).all(1)
-    assert (mask.sum((1, 2)) == 25).all() and (mask.any(2).sum(1) == 5).all()
-    assert mask.any(0).all()  # every pixel, corners too, is hit in some image
-    assert (out[~mask[:, None].expand_as(out)] == 200).all()
-
-
-def test_augment_shifts_with_reflection_and_flips():
-    images = random_image(9, 11, batch=(300,))
-    out = datasets.augment(images, shift=2, generator=torch.Generator().manual_seed(0))
-    padded = torch.nn.functional.pad(images.float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
-    moves = list(itertools.product(range(5), range(5), ((), (-1,))))
-    seen = {next(move for move in moves if torch.equal(img[:, move[0] :, move[1] :][:, :9, :11].flip(move[2]), moved))
-            for img, moved in zip(padded, out, strict=True)}  # fmt: skip
-    assert len(seen) > 45  # of 50, in 300 draws
-    assert torch.equal(datasets.augment(images, flip=False, shift=0), images)
-
-
 def test_a_random_batch_keeps_its_bits():
     """The draws and their order are those that trained the networks in results/."""
-    images, generator = random_image(32, 32, batch=(16,)), torch.Generator().manual_seed(7)
+    images, generator = random_image(32, 32, batch=(16,)), seed(7)
     out = datasets.augment(images, flip=True, shift=4, cutout=8, generator=generator)
     assert hashlib.sha256(out.numpy()).hexdigest()[:16] == "3b97d481d53fd625"
     masked = datasets.Occlusion(8)(images, generator)
     assert hashlib.sha256(masked.numpy()).hexdigest()[:16] == "6284c3a9261974a2"
     images = torch.empty(4, 3, 8, 8, dtype=torch.uint8, device="meta")  # refuses to meet a tensor of the CPU
     assert datasets.augment(images, cutout=2).device.type == datasets.Occlusion(2)(images).device.type == "meta"
-
-
-def test_cutout_fills_a_square_with_the_mean_color():
-    images = random_image(16, 16, batch=(50,))
-    out = datasets.augment(images, flip=False, shift=0, cutout=6)
-    for img, before in zip(out, images, strict=True):
-        changed, mean = (img != before).any(0), (before.double().mean((1, 2)) + 0.5).floor()
-        assert (img[:, changed] == mean[:, None]).all() and 30 < changed.sum() <= 36

@@ -6,9 +6,6 @@ import gzip
 import hashlib
 import http.client
 import os
-import shutil
-import ssl
-import stat
 import sys
 import tarfile
 import tempfile
@@ -19,14 +16,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from tools import cifar10, drawn
+from tools import drawn
 from tools.folders import DATA_ROOT, data_root, find, hr_files, is_there, say_once
 
 
@@ -43,7 +40,8 @@ class Archive:
 
 _CIFAR10 = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/DIV2K_{}_HR.zip"
-_HUB = "https://huggingface.co/datasets/eugenesiow/{0}/resolve/main/data/{0}_HR.tar.gz"
+_MIRROR = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+_HUB = _MIRROR + "/datasets/eugenesiow/{0}/resolve/main/data/{0}_HR.tar.gz"
 _VGG = "https://download.pytorch.org/models/{}.pth"
 _CIFAR10_MD5 = "md5:c32a1d4ab5d03f1284b67883e8d87530"  # on its makers' page
 _TRAIN_MD5 = "md5:bdc2d9338d4e574fe81bf7d158758658"  # in several public loaders; its makers state none
@@ -61,8 +59,6 @@ ARCHIVES = {
     "vgg16": [Archive("528 MB", _VGG.format("vgg16-397923af"), "", "vgg16-397923af.pth", "sha256:397923af")],
     "vgg19": [Archive("548 MB", _VGG.format("vgg19-dcbb9e9d"), "", "vgg19-dcbb9e9d.pth", "sha256:dcbb9e9d")],
 }
-
-
 SMALL_SETS = {"CIFAR10": "cifar10", "Set5": "set5", "Set14": "set14"}  # fetched without being asked for
 SR_TEST_SETS = {"Set5": "set5", "Set14": "set14", "B100": "b100", "Urban100": "urban100", "DIV2K/valid": "div2k"}
 
@@ -70,55 +66,35 @@ SR_TEST_SETS = {"Set5": "set5", "Set14": "set14", "B100": "b100", "Urban100": "u
 def download(name: str, root: str | Path = DATA_ROOT) -> None:
     """Fetches and unpacks a set of ARCHIVES into `root`; what is there already is left alone.
 
-    A download that breaks off goes on from there, now while it gets further, else with the next call. Raises
-    ConnectionError without a network, ValueError on a wrong checksum or an unsafe archive.
+    A download that breaks off goes on from there with the next call. Raises ConnectionError without a network,
+    ValueError on a wrong checksum or a broken archive.
     """
     root = Path(root).expanduser()
     for archive in ARCHIVES[name]:
-        target = root / archive.target
         try:
-            _get(archive, root, target)
+            _get(archive, root)
         except ConnectionError as error:
             unpack = f"unpack its folder {archive.inner} as" if archive.inner else "put it at"
-            raise ConnectionError(f"{error}; run it again, or fetch the file by hand and {unpack} {target}") from error
+            advice = f"run it again, or fetch the file by hand and {unpack} {root / archive.target}"
+            raise ConnectionError(f"{error}; {advice}") from error
 
 
-def _get(archive: Archive, root: Path, target: Path) -> None:
+def _get(archive: Archive, root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    part = root / (archive.url.rsplit("/", 1)[-1] + ".part")
+    target, part = root / archive.target, root / (archive.url.rsplit("/", 1)[-1] + ".part")
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, NotImplementedError):  # a file system without locks goes without
             stack.enter_context(FileLock(root / ".download.lock"))  # two notebooks, or torchrun's processes
         if target.exists():
             print(f"{target} is already there; delete it to fetch it again.")
             return
-        while True:
-            have = _size(part)
-            try:
-                fetch(archive.url, part)
-                break
-            except ConnectionError:
-                if _size(part) <= have:
-                    raise
+        fetch(archive.url, part)
         _verify(part, archive)
         if archive.inner:
-            try:
-                extract(part, archive.inner, target)
-            except (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, ValueError) as error:
-                part.unlink()
-                why = str(error).splitlines()[0].rstrip(":")
-                raise ValueError(f"{archive.url} was not unpacked ({why}), and deleted again") from error
-            part.unlink()
+            _extract(part, archive, target)
         else:
             part.replace(target)
         print(f"{target} is ready.")
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
-
-
-_NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError)
 
 
 def _request(url: str, headers: dict[str, str], timeout: float) -> http.client.HTTPResponse:
@@ -145,23 +121,25 @@ def probe(url: str) -> str:
     """Why the host of `url` cannot be reached, "" where it can: asked once a process, for at most five seconds. After a
     host that gives no answer no other is asked: this machine is offline.
     """
-    host, silent, answers = urlsplit(url).netloc, f"no answer in {PROBE_SECONDS} seconds", []
+    host, silent = urlsplit(url).netloc, f"no answer in {PROBE_SECONDS} seconds"
     if host in _unreachable or silent in _unreachable.values():
         return _unreachable.get(host, silent)
+    answer = [silent]
 
     def ask() -> None:  # in a thread, since the search for a host's address knows no time limit
         try:
             _request(url, {"Range": "bytes=0-0"}, PROBE_SECONDS).close()
-            answers.append("")
+            answer[0] = ""
         except urllib.error.HTTPError:
-            answers.append("")  # the host is there; what is wrong with the file is said when it is fetched
+            answer[0] = ""  # the host is there; what is wrong with the file is said when it is fetched
         except Exception as error:
-            answers.append(silent if isinstance(getattr(error, "reason", error), TimeoutError) else _reason(error))
+            if not isinstance(getattr(error, "reason", error), TimeoutError):
+                answer[0] = _reason(error)
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(PROBE_SECONDS)
-    _unreachable[host] = answers[0] if answers else silent
+    _unreachable[host] = answer[0]
     return _unreachable[host]
 
 
@@ -176,10 +154,10 @@ def fetch_missing(names: Sequence[str], root: str | Path = DATA_ROOT, download: 
         try:
             if not download or os.environ.get("NO_DOWNLOAD"):
                 raise ConnectionError("downloads are off")
-            for archive in ARCHIVES[SMALL_SETS[name]]:
-                if reason := probe(archive.url):
-                    raise ConnectionError(f"{urlsplit(archive.url).netloc}: {reason}")
-                _get(archive, root, root / archive.target)
+            (archive,) = ARCHIVES[SMALL_SETS[name]]
+            if reason := probe(archive.url):
+                raise ConnectionError(f"{urlsplit(archive.url).netloc}: {reason}")
+            _get(archive, root)
         except (OSError, ValueError) as error:
             reasons[name] = str(error)
     if reasons:
@@ -190,8 +168,11 @@ def fetch_missing(names: Sequence[str], root: str | Path = DATA_ROOT, download: 
 
 
 def fetch(url: str, part: Path) -> None:
-    """Fetches `url` into the file `part`, going on behind the bytes that are there where the server can."""
-    have, total = _size(part), None
+    """Fetches `url` into the file `part`, going on behind the bytes that are there where the server can, and once more
+    where it breaks off, as long as it gets further.
+    """
+    before = have = part.stat().st_size if part.exists() else 0
+    total = None
     try:
         with _request(url, {"Range": f"bytes={have}-"} if have else {}, timeout=10) as response:
             resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
@@ -203,11 +184,13 @@ def fetch(url: str, part: Path) -> None:
                 while block := response.read(1 << 18):
                     file.write(block)
                     bar.update(len(block))
-    except _NETWORK_ERRORS as error:
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         if getattr(error, "code", 0) != 416 or not have:  # 416: nothing lies behind the bytes that are here
             raise ConnectionError(f"{url} was not fetched ({_reason(error)})") from error
-    if total is not None and part.stat().st_size < total:
-        raise ConnectionError(f"{url} broke off at {part.stat().st_size:,} of {total:,} bytes, kept")
+    if total is not None and (size := part.stat().st_size) < total:
+        if size <= before:
+            raise ConnectionError(f"{url} broke off at {size:,} of {total:,} bytes, kept")
+        fetch(url, part)
 
 
 def _verify(part: Path, archive: Archive) -> None:
@@ -224,42 +207,31 @@ def _verify(part: Path, archive: Archive) -> None:
         raise ValueError(f"{archive.url} came with {kind} {found} instead of {expected}: deleted, fetch it again")
 
 
-def extract(archive: Path, inner: str, target: Path, max_bytes: float = 20e9) -> None:
-    """Unpacks the folder `inner` of a tar or zip archive as `target`, which appears whole or not at all.
-
-    ValueError where a member is absolute, climbs out, is a link or a device, or all weigh over `max_bytes`.
+def _extract(part: Path, archive: Archive, target: Path) -> None:
+    """Unpacks the folder `archive.inner` as `target`, which appears whole or not at all. Python itself keeps what is
+    unpacked inside the folder, and refuses devices and links that lead out of it.
     """
-    temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=archive.parent))
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                kinds = (0, stat.S_IFREG, stat.S_IFDIR)
-                found = [(m.filename, m.file_size, stat.S_IFMT(m.external_attr >> 16) in kinds) for m in file.filelist]
-                _check_members(found, max_bytes)
-                file.extractall(temporary)
-        else:
-            with tarfile.open(archive) as file:
-                _check_members([(m.name, m.size, m.isreg() or m.isdir()) for m in file.getmembers()], max_bytes)
-                file.extractall(temporary, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
-                while file.fileobj.read(1 << 20):  # up to the end, where gzip compares its checksum
-                    pass
-        if not (temporary / inner).is_dir():
-            raise ValueError(f"it holds no folder {inner}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (temporary / inner).rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _check_members(members: list[tuple[str, int, bool]], max_bytes: float) -> None:  # (name, bytes, is plain)
-    for name, _, plain in members:
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in name:
-            raise ValueError(f"unsafe archive: {name} leads outside its folder")
-        if not plain:
-            raise ValueError(f"unsafe archive: {name} is a link or a device")
-    if (total := sum(size for _, size, _ in members)) > max_bytes:
-        raise ValueError(f"unsafe archive: it unpacks to {total / 1e9:.0f} GB")
+        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=part.parent) as temporary:
+            if zipfile.is_zipfile(part):
+                with zipfile.ZipFile(part) as file:
+                    file.extractall(temporary)
+            else:
+                with tarfile.open(part) as file:
+                    file.extraction_filter = getattr(tarfile, "data_filter", None)  # since Python 3.10.12
+                    file.extractall(temporary)
+                    while file.fileobj.read(1 << 20):  # up to the end, where gzip compares its checksum
+                        pass
+            folder = Path(temporary, archive.inner)
+            if not folder.is_dir():
+                raise ValueError(f"it holds no folder {archive.inner}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(target)
+        part.unlink()
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, ValueError) as error:
+        part.unlink()
+        why = str(error).splitlines()[0].rstrip(":")
+        raise ValueError(f"{archive.url} was not unpacked ({why}), and deleted again") from error
 
 
 # --- what there is ----------------------------------------------------------------------------------------------------
@@ -283,14 +255,11 @@ def show(root: str | Path = DATA_ROOT) -> None:
     hints = {a.target: f"{a.size}, python3 run.py data {name}" for name in ARCHIVES for a in ARCHIVES[name]}
     hints |= dict.fromkeys(("photographs/train", "photographs/valid", "CID22/train", "CID22/valid"), "see DS/README.md")
     for target, hint in hints.items():
-        name, state = target.removesuffix("/HR").removesuffix("/cifar-10-batches-bin"), f"missing: {hint}"
+        name = target.removesuffix("/HR").removesuffix("/cifar-10-batches-bin")
         try:
-            if place := find_vgg(name.split("-")[0], root) if name.endswith(".pth") else find(name, root):
-                state = str(place)
-            if place and name == "CIFAR10" and not (place / "train").is_dir():
-                state += f", {sum(len(cifar10.read(place, train)) for train in (True, False)):,} images"
-            elif place and place.is_dir() and name != "CIFAR10":
-                state += f", {len(hr_files(place))} images"
+            place = find_vgg(name.split("-")[0], root) if name.endswith(".pth") else find(name, root)
+            count = f", {len(hr_files(place))} images" if place and place.is_dir() and name != "CIFAR10" else ""
+            state = f"{place}{count}" if place else f"missing: {hint}"
         except (OSError, ValueError) as error:
             state = f"BROKEN: {error}"
         print(f"{name:19} {state}")

@@ -7,7 +7,6 @@ import os
 import pickle
 import uuid
 import zipfile
-import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 
@@ -80,16 +79,13 @@ def read_tensors(path: str | Path) -> dict:
                 if damaged := file.testzip():
                     raise ValueError(f"the checksum of {damaged} does not fit")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # a damaged file raises all sorts of errors
         reason = str(error).split("\n")[0][:200]
-        raise ValueError(
-            f"{path} holds more than tensors, perhaps a whole pickled module ({reason}). It is not opened, since it "
-            f"could run code. Save model.state_dict() instead."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile,
-            zlib.error) as error:  # fmt: skip
-        reason = str(error).split("\n")[0][:200]
-        raise ValueError(f"{path} cannot be read as weights ({reason}). It is damaged, or holds no weights.") from error
+        what = f"cannot be read as weights ({reason}). It is damaged, or holds no weights."
+        if isinstance(error, pickle.UnpicklingError):
+            what = (f"holds more than tensors, perhaps a whole pickled module ({reason}). It is not opened, since it "
+                    f"could run code. Save model.state_dict() instead.")  # fmt: skip
+        raise ValueError(f"{path} {what}") from error
 
 
 POLL = 5.0  # seconds that one try for a lock takes
@@ -101,8 +97,7 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     """Fill `model` from a state dict file, and set it to evaluation mode.
 
     float16 weights are widened; of a checkpoint.pth the best epoch's are taken. What other tools wrap around a state
-    dict ({"state_dict": ...}) and put before its names (`module.`, `_orig_mod.`, ...) is taken off. Another network's
-    file raises ValueError.
+    dict ({"state_dict": ...}) and put before its names (`module.`, `_orig_mod.`, ...) is taken off.
     """
     state = read_tensors(path)
     if not isinstance(state, Mapping):
@@ -191,7 +186,7 @@ def locked(folder: Path, wait: Callable[[bool], bool] = lambda held: held) -> It
     path = Path(folder) / "run.lock"
     lock, told = None, False
     if process_rank() == 0:
-        write_whole(path.with_name(".writable"), lambda beside: beside.touch())
+        write_whole(path.with_name(".writable"), Path.touch)
         path.with_name(".writable").unlink(missing_ok=True)
         lock = FileLock(path)
     while True:
@@ -201,9 +196,9 @@ def locked(folder: Path, wait: Callable[[bool], bool] = lambda held: held) -> It
                 lock.acquire(timeout=POLL if told else 0)
                 held = True
         except Timeout:
-            where = f" If none is, delete {lock.lock_file}." if isinstance(lock, SoftFileLock) else ""
-            line = f"Another process is training in {folder}; waiting for it.{where}\n"
-            print("" if told else line, end="", flush=True)
+            if not told:
+                where = f" If none is, delete {lock.lock_file}." if isinstance(lock, SoftFileLock) else ""
+                print(f"Another process is training in {folder}; waiting for it.{where}", flush=True)
             told = True
         except (OSError, NotImplementedError):  # ENOLCK, EOPNOTSUPP, ENOSYS: the drive knows no locks
             if isinstance(lock, SoftFileLock):

@@ -11,9 +11,9 @@ from tools import cifar10
 from tools.images import IMAGE_SUFFIXES, list_images
 
 DATA_ROOT = Path(__file__).resolve().parent.parent / "DS"
-_OTHER_NAMES = {"B100": "b(sds?)?100"}
 _JUNK = ("thumbs.db", "desktop.ini", "__macosx", "icon\r")
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+_OTHER_KINDS = (".bin", ".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+_SETS = ("CIFAR10", "DIV2K", "photographs", "CID22", "Set5", "Set14", "B100", "Urban100")
 
 
 @cache
@@ -37,7 +37,7 @@ def entries(folder: Path) -> list[Path]:
 
 def say_unread(folder: Path, read: Collection[str]) -> None:
     """Says once which images, archives and folders with such in `folder` are none of those that are read."""
-    kinds, names = IMAGE_SUFFIXES + _ARCHIVES, []
+    kinds, names = IMAGE_SUFFIXES + _OTHER_KINDS, []
     for entry in entries(folder):
         if entry.name not in read and any(file.suffix.lower() in kinds for file in (entry, *entry.rglob("*"))):
             names.append(entry.name)
@@ -47,15 +47,13 @@ def say_unread(folder: Path, read: Collection[str]) -> None:
 
 
 def find(name: str, root: str | Path) -> Path | None:
-    """The folder of "CIFAR10", "Set14" or "DIV2K/train" if it is not empty; else None, and says what is like it."""
+    """The folder of "CIFAR10", "Set14" or "DIV2K/train" if it is not empty, else None; says what is not read."""
     root, (top, _, part) = data_root(root), name.partition("/")
     places = [cifar10.find(root)] if name == "CIFAR10" else [root / name, root / top / f"{top}_{part}_HR"]
     if folder := next((place for place in places if place and entries(place)), None):
         return folder
-    like, known = _OTHER_NAMES.get(top, top.lower()) + r"(?!\d)", f"({top}_)?(train|valid)(_HR)?"
-    others = [e for e in entries(root) if e.name != top and re.match(like, re.sub(r"[\W_]", "", e.name.lower()))]
-    for entry in others + [entry for entry in entries(root / top) if not re.fullmatch(known, entry.name)]:
-        say_once(f"{entry} is not read: expected {root / name}{', unpacked' if entry.is_file() else ''}")
+    say_unread(root, _SETS)
+    say_unread(root / top, ("train", "valid", f"{top}_train_HR", f"{top}_valid_HR"))
     return None
 
 
