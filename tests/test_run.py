@@ -1,9 +1,6 @@
 """run.py: its commands, when it installs, what it prints at the end. No network, no package is installed."""
-import io
-import itertools
-import json
+import contextlib
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -52,13 +49,6 @@ def test_help_and_unknown_commands_run_nothing(project):
     assert not (project / ".venv").exists()
 
 
-def test_it_runs_where_the_streams_are_jupyters(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["run.py", "--help"])
-    monkeypatch.setattr(sys, "stdout", io.StringIO())  # has no `reconfigure`
-    refuses(SystemExit, "0", runpy.run_path, str(ROOT / "run.py"), run_name="__main__")
-    assert "One command for everything" in sys.stdout.getvalue()
-
-
 @pytest.mark.parametrize("name, options, shown", [
     ("multi_learning.ipynb", ["--arm", "joint", "--seed", "1", "n=41"],
      ("study", {"arms": ["joint"], "seeds": [1], "sweep": [], "adapt_lengths": []}, 41)),
@@ -81,16 +71,12 @@ task = runs.begin("task1", profile, data_root, results_root, changes, download=F
 
 
 @pytest.mark.parametrize("options, message", [
-    ([], "required: notebook"), (["b.ipynb"], "no notebook b.ipynb; there are: "), (["a.ipynb", "quick"], "NAME=VALUE"),
-    (["a.ipynb", "profil=quick"], "no parameter profil"), (["a.ipynb", "--until", "x"], "unrecognized arguments"),
-    (["a.ipynb", "--arm", "joint"], "has no arms to choose from"), (["a.ipynb", "--seed", "one"], "invalid int"),
-    (["a.ipynb", "--profile", "foo"], "invalid choice: 'foo'"), (["a.ipynb", "changes=3"], "must be a dict"),
-    (["a.ipynb", "--seed", "1", "changes={"], "must be a dict of settings, found '{'"),
+    (["b.ipynb"], "no notebook b.ipynb; there are: "), (["a.ipynb", "quick"], "NAME=VALUE"),
+    (["a.ipynb", "profil=quick"], "no parameter profil"), (["a.ipynb", "--arm", "joint"], "has no arms to choose from"),
+    (["a.ipynb", "changes={"], "must be a dict of settings, found '{'"),
     (["a.ipynb", "--sweep", "num_blocks"], "NAME=VALUE"),
     (["task1_sr.ipynb", "--sweep", "blocks=1,2"], "no setting is called blocks"),
-    (["task1_sr.ipynb", "learning_rate=1e-3x"], "learning_rate must be a number, found '1e-3x'"),
     (["task1_sr.ipynb", "num_epochs=1.5"], "num_epochs must be a whole number, found 1.5"),
-    (["task1_sr.ipynb", "--sweep", "batch_size=4,0"], "batch_size must be 1 or more, found 0"),
     (["task1_sr.ipynb", "data_root=none"], "none is no folder"),
 ])  # fmt: skip
 def test_train_says_what_is_wrong_in_a_sentence(tmp_path, monkeypatch, capsys, options, message):
@@ -103,8 +89,7 @@ def test_train_says_what_is_wrong_in_a_sentence(tmp_path, monkeypatch, capsys, o
 
 
 @pytest.mark.parametrize("sweep, values", [
-    ("num_blocks=1,2", [1, 2]), ("network=srnet,resshuffle", ["srnet", "resshuffle"]), ("learning_rate=1e-3", [1e-3]),
-    ("network=[1,2],[3]", [[1, 2], [3]]),
+    ("num_blocks=1,2", [1, 2]), ("network=srnet,resshuffle", ["srnet", "resshuffle"]), ("network=[1,2]", [[1, 2]]),
 ])  # fmt: skip
 def test_a_sweep_trains_a_run_for_each_value_and_lists_them(tmp_path, monkeypatch, capsys, sweep, values):
     source = ("import pathlib; from tests.conftest import write_run\nvalue = changes['NAME']\n"
@@ -146,8 +131,8 @@ def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path
         refuses(SystemExit, "study needs CIFAR10 and Set14 and Set5 in DS/", run.study, names)
     for name in ("Set14", "Set5"):
         save(tmp_path / "DS" / name / "HR" / "a.png", random_image(8, 8))
-    assert run.study(["mine.ipynb"]) == 2 and calls == []
-    assert run.study(["task1_sr.ipynb"]) == 0 and run.quick(["task1_sr.ipynb"]) == 0
+    refuses(SystemExit, "found mine.ipynb", run.study, ["mine.ipynb"])
+    assert not calls and run.study(["task1_sr.ipynb"]) == 0 and run.quick(["task1_sr.ipynb"]) == 0
     assert calls == [("task1_sr.ipynb", {"profile": "study"}), ("execute", ["task1_sr.ipynb"], None, None),
                      ("execute", ["task1_sr.ipynb"], run.LAB / "notebooks", {"profile": "quick"})]  # fmt: skip
 
@@ -167,24 +152,23 @@ def test_requirements_are_installed_once_and_again_when_they_change(project, mon
         run.make_environment(dev)
     assert installs == ["requirements.txt", "requirements-dev.txt"]
     (project / "requirements.txt").write_text("numpy\n")
-    code = 1
-    for _ in range(2):  # a failed install is not remembered as done
-        refuses(SystemExit, r"installing requirements.txt failed", run.make_environment, dev=False)
-    code = 0
-    for version, dev in itertools.product(("3.11", "3.12"), (False, True)):  # a new Python has nothing yet
-        monkeypatch.setattr(run, "python_version", lambda version=version: version)
-        run.make_environment(dev)
-    assert installs[2:] == [*["requirements.txt"] * 4, "requirements-dev.txt"]
+    for code in (1, 0):  # noqa: B007, which `fake` reads; a failed install is not remembered as done
+        for dev in (False, True):
+            with contextlib.suppress(SystemExit):
+                run.make_environment(dev)
+    assert installs[2:] == ["requirements.txt", "requirements-dev.txt"] * 2
+    monkeypatch.setattr(run, "python_version", lambda: "3.12")  # a new Python has nothing yet
+    run.make_environment(dev=False)
+    assert len(installs) == 7
     monkeypatch.setattr(run, "python_version", str)
-    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
     refuses(SystemExit, "apt install python3-venv", run.make_environment, dev=False)
 
 
 def test_the_command_runs_in_the_environment_that_is_there(project, tmp_path):
     """The real thing, with pip left out so that it takes a second: the stamp says that all is installed."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(project / ".venv")], check=True)
-    stamp = project / ".venv" / "installed.json"
-    stamp.write_text(json.dumps(run.fingerprint(run.python_version(), dev=True)))
+    stamp = project / ".venv" / "installed-requirements-dev.txt"
+    stamp.write_text(f"{run.python_version()}\n# nothing\n\n-r requirements.txt\n")
     done = call("setup", cwd=tmp_path, script=project / "run.py")
     assert done.returncode == 0 and done.stdout.startswith(f"ready: {project / '.venv'}")
 
@@ -192,14 +176,12 @@ def test_the_command_runs_in_the_environment_that_is_there(project, tmp_path):
 def test_summary_shows_the_newest_runs_data_and_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "LAB", tmp_path)
     rows = [{"rung": "clean", "accuracy": 0.9}, {"rung": "joint", "psnr_db": 28.126}]
-    for folder, age in (("old", 2e9), ("ladder", 3e9)):
-        summary = rows if folder == "ladder" else rows[:1]
-        write_run(tmp_path / "multi" / folder, {}, {"name": "CIFAR-10"}, summary=summary)
-        os.utime(tmp_path / "multi" / folder / "run.json", (age, age))
-    write_run(tmp_path / "task1" / "a", {}, {"name": "embedded sample"}, test_data=["Set5", "Set14"],
-              summary={"PSNR (dB)": 30.0, "SSIM": 0.91})  # fmt: skip
+    for age, summary in ((2e9, rows[:1]), (3e9, rows)):
+        write_run(tmp_path / "multi" / str(age), {}, {"name": "CIFAR-10"}, summary=summary, test_data=["Set5", "Set14"])
+        os.utime(tmp_path / "multi" / str(age) / "run.json", (age, age))
+    write_run(tmp_path / "task1" / "a", {}, {"name": "embedded sample"}, summary={"PSNR (dB)": 30.0, "SSIM": 0.91})
     write_run(tmp_path / "task2" / "no summary", {})
     shown = [" ".join(line.split()) for line in run.summarize(["multi", "task2", "task1"]).splitlines()]
-    assert shown[:4] == ["multi, on CIFAR-10 (trained on CIFAR-10)", "rung accuracy psnr_db", "clean 0.9000 -",
-                         "joint - 28.13"]  # fmt: skip
-    assert shown[5:] == ["task1, on Set5, Set14 (trained on embedded sample)", "PSNR (dB) SSIM", "30.00 0.9100"]
+    assert shown == ["multi, on Set5, Set14 (trained on CIFAR-10)", "rung accuracy psnr_db", "clean 0.9000 -",
+                     "joint - 28.13", "", "task1, on embedded sample (trained on embedded sample)", "PSNR (dB) SSIM",
+                     "30.00 0.9100"]  # fmt: skip
