@@ -8,7 +8,6 @@ DataFrame, a dict of columns or a list of dicts. Sizes of figures and cells are 
 
 import io
 import itertools
-import os
 import re
 import sys
 import textwrap
@@ -19,6 +18,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import PIL.Image
+import torch
 from matplotlib import patheffects
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
@@ -29,6 +29,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullLocator
+from torch.utils.flop_counter import FlopCounterMode
+
+from tools.files import process_rank, said_only, write_whole
 
 WIDTH = 9.6  # of a full-width figure; shown at 96 dots per inch it fills a notebook's column
 DPI = 192  # of a saved figure: two dots for each that is shown
@@ -96,21 +99,15 @@ def color_of(method: str) -> str:
 def show(fig: Figure, name: str = "", folder: str | Path = "", photo=False, alt="", quiet=False) -> None:
     """Save the figure as `folder/name.png` and display the same bytes in a notebook.
     Without a name it is displayed only, with `quiet` it is saved only. `photo`: a JPEG, several times smaller for
-    photographs. `alt`: a description for those who do not see it. Of several processes (RANK) the first alone acts.
-    Where the file cannot be written, one line says so.
+    photographs. `alt`: a description for those who do not see it. Of several processes the first alone acts.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if process_rank():
         return
     kind, content = "jpeg" if photo else "png", _content(fig, photo)
     if name:
-        from tools.files import write_whole
-
         path = Path(folder) / f"{name}.{'jpg' if photo else 'png'}"
-        try:
+        with said_only(OSError):
             write_whole(path, lambda beside: beside.write_bytes(content))
-        except OSError as error:
-            reason = error.__cause__ or error  # `write_whole` names the file once more
-            print(f"The figure {path} is not saved: {getattr(reason, 'strerror', None) or reason}.")
     if in_notebook() and not quiet:
         from IPython.display import Image, display
 
@@ -118,11 +115,11 @@ def show(fig: Figure, name: str = "", folder: str | Path = "", photo=False, alt=
         display(Image(data=content, format=kind, width=round(fig.get_figwidth() * 96), alt=alt))
 
 
-def _content(fig: Figure, photo: bool, most: int = 220_000) -> bytes:
-    """The file: a JPEG as good as fits into so many bytes, or a PNG, of 256 colors where no image is in it."""
-    drawn = io.BytesIO()
+def _content(fig: Figure, photo: bool) -> bytes:
+    """The file: a JPEG as good as fits into 220 kB, or a PNG, of 256 colors where no image is in it."""
+    drawn, file = io.BytesIO(), io.BytesIO()
     fig.savefig(drawn, format="png", dpi=DPI)
-    page, file = PIL.Image.open(drawn).convert("RGB"), io.BytesIO()
+    page = PIL.Image.open(drawn).convert("RGB")
     if not photo:
         if all(image.get_array().size <= 400 for image in fig.findobj(AxesImage)):  # cells of a table
             page = page.quantize(256, PIL.Image.Quantize.MAXCOVERAGE, dither=PIL.Image.Dither.NONE)
@@ -131,14 +128,14 @@ def _content(fig: Figure, photo: bool, most: int = 220_000) -> bytes:
     for share, quality in ((1, 85), (1, 75), (0.75, 80), (0.75, 65), (0.5, 80)):
         file = io.BytesIO()
         page.resize([round(share * side) for side in page.size]).save(file, "jpeg", quality=quality, optimize=True)
-        if file.tell() <= most:
+        if file.tell() <= 220_000:
             break
     return file.getvalue()
 
 
 def display_markdown(text: str) -> None:
     """Markdown that a cell has computed: rendered in a notebook, printed elsewhere; by the first process alone."""
-    if os.environ.get("RANK", "0") != "0":
+    if process_rank():
         return
     if not in_notebook():
         return print(text)
@@ -163,9 +160,6 @@ def layers(model, input_size: Sequence[int], depth: int = 1):
     millions of multiply-adds per image. input_size: (1, 3, H, W). depth=2 lists the parts of the parts.
     The network runs once, in evaluation mode; every part is left in the mode that it was in.
     """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
     parts, outputs, modes = dict(model.named_modules()), {}, {part: part.training for part in model.modules()}
     hooks = [part.register_forward_hook(lambda _part, _input, output, name=name: outputs.update({name: output}))
              for name, part in parts.items()]  # fmt: skip
@@ -178,12 +172,11 @@ def layers(model, input_size: Sequence[int], depth: int = 1):
             hook.remove()
         for part, mode in modes.items():
             part.training = mode
-    above = {name: [other for other in outputs if other and name.startswith(f"{other}.")] for name in outputs}
-    whole = {other for others in above.values() for other in others}  # what has parts of its own
     rows, counts = {}, counter.get_flop_counts()
     for name, output in outputs.items():
-        level = len(above[name]) + 1
-        if not name or level == depth or (level < depth and name not in whole):
+        level = 1 + sum(name.startswith(f"{other}.") for other in outputs)
+        is_whole = any(other.startswith(f"{name}.") for other in outputs)  # it has parts of its own
+        if not name or level == depth or (level < depth and not is_whole):
             tensors = [output] if isinstance(output, torch.Tensor) else output
             rows[name or "total"] = {
                 "layer": type(parts[name]).__name__,
@@ -246,7 +239,7 @@ def _legend(fig: Figure, handles: Mapping[str, Line2D | Patch]) -> None:
 
 # --- curves -----------------------------------------------------------------------------------------------------------
 def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mapping[str, Mapping] | None = None,
-           best: int | Mapping[str, int] | None = None, title="", note="", small: bool | None = None,
+           best: int | None = None, title="", note="", small: bool | None = None,
            limits: Mapping[str, tuple[float, float]] | None = None) -> Figure:
     """Metrics over epochs, one axes each: training thin, validation thick, baselines as dashed lines.
 
@@ -254,8 +247,8 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
                and a band from lowest to highest); or a dict of either by the runs' names, whatever these are
     metrics    columns without `_train` / `_valid`; a dict gives their axis labels. Accuracies are fractions
     baselines  {metric: {method or any label: value in the history's unit}}
-    best       the chosen epoch, or {run: its chosen epoch}, marked by a ring
-    small      small axes, one for each run, the other runs in grey behind it; by itself for more than four runs
+    best       the chosen epoch, marked by a ring
+    small      small axes, one for each run, the other runs in gray behind it; by itself for more than four runs
     limits     {metric: (lowest, highest)}, as drawn, where an outlier would set the scale
     """
     metrics = metrics if isinstance(metrics, Mapping) else {metric: LABELS.get(metric, metric) for metric in metrics}
@@ -280,8 +273,7 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
                 ax.remove()
                 continue
             for name in runs:
-                chosen = best.get(name) if isinstance(best, Mapping) else best
-                drawn |= _draw_run(ax, name, parts[name], chosen, behind=name not in own)
+                drawn |= _draw_run(ax, name, parts[name], best, behind=name not in own)
             ax.set(xlabel=LABELS["epoch"], ylabel=label)
             ax.xaxis.set_major_locator(MaxNLocator(2 if small else 5, integer=True))
             if small:
@@ -325,7 +317,7 @@ def _draw_run(ax, name: str, parts: Mapping[str, pd.DataFrame], chosen: int | No
         if part != "train" and chosen in epochs:
             ring = {"marker": "o", "ms": 7, "mfc": "white", "mew": 1.8}
             ax.plot(chosen, frame.loc[chosen].mean(), color=look["color"], **ring)
-            legend["chosen epoch" if name else f"chosen epoch ({chosen})"] = Line2D([], [], color=MUTED, ls="", **ring)
+            legend[f"chosen epoch ({chosen})"] = Line2D([], [], color=MUTED, ls="", **ring)
     return legend
 
 
@@ -457,14 +449,14 @@ def marked(predicted, labels, classes: Sequence[str], probabilities=None, separa
 
 
 def diverging(images, columns: Sequence[str], label: str, row_names: Sequence[str] = (), title="", note="") -> Figure:
-    """Differences of luma, in [-1, 1], in grey levels of 255: blue where it rose, orange where it fell.
+    """Differences of luma, in [-1, 1], in gray levels of 255: blue where it rose, orange where it fell.
     images: rows, each (C, H, W) for the C names in `columns`. label: of the color bar.
     """
     rows = 255 * np.stack([_numpy(row) for row in images]).astype(float)
     top = max(np.percentile(abs(rows), 99.5), 0.5)  # a few outliers would leave the rest pale
     shades = ScalarMappable(Normalize(-top, top), DIVERGING)
-    fig, (right, above, below) = _mosaic(DIVERGING(shades.norm(rows))[..., :3], [[""] * len(columns)] * len(rows),
-                                         title, note, columns, row_names, right=0.9)  # fmt: skip
+    tiles, no_texts = DIVERGING(shades.norm(rows))[..., :3], [[""] * len(columns)] * len(rows)
+    fig, (right, above, below) = _mosaic(tiles, no_texts, title, note, columns, row_names, right=0.9)
     width, height = fig.get_size_inches()
     place = (right + 0.1) / width, 1 - (below - 0.08) / height, 0.13 / width, (below - above - 0.37) / height
     fig.colorbar(shades, fig.add_axes(place), label=label, extend="both").outline.set_visible(False)
@@ -489,17 +481,15 @@ def _name_rows(ax, at: Sequence[float], labels: Sequence[str], xlabel: str, bold
     ax.spines["left"].set_visible(False)
 
 
-def scored_dots(scores, methods: Sequence[str], xlabel: str = LABELS["psnr_db"], title="", note="") -> Figure:
+def scored_dots(scores, methods: Sequence[str], xlabel: str, title="", note="") -> Figure:
     """The PSNR of each image as a dot per method, the means of each set, and the gain of the last over the one before.
     scores: a table with columns `set`, `image`, `method`, `psnr_db`.
     """
-    scores = pd.DataFrame(scores)
-    sets = scores.drop_duplicates("image").set_index("image")["set"]
-    values = scores.pivot(index="image", columns="method", values="psnr_db").loc[sets.index, list(methods)]
-    means, num = values.groupby(sets, sort=False).mean(), len(values)
-    labels = [*values.index, *(f"mean, {name}" if len(means) > 1 else "mean" for name in means.index)]
+    table = pd.DataFrame(scores).pivot_table("psnr_db", ["set", "image"], "method", sort=False)[list(methods)]
+    means, num = table.groupby("set", sort=False).mean(), len(table)
+    labels = [*table.index.get_level_values("image"), *(f"mean, {name}" for name in means.index)]
     at = np.append(np.arange(num), num + 0.4 + np.arange(len(means)))
-    values = pd.concat([values, means])
+    values = pd.concat([table, means])
     fig, ax = _figure(WIDTH, 1.5 + 0.27 * len(at), title, note)
     ax.hlines(at, values.min(axis=1), values.max(axis=1), color=LIGHT, lw=2.5, zorder=1)
     for method in methods:
@@ -514,25 +504,21 @@ def scored_dots(scores, methods: Sequence[str], xlabel: str = LABELS["psnr_db"],
     return fig
 
 
-def differences(rows, xlabel: str, title="", note="", zero="") -> Figure:
-    """Paired differences with their intervals, a small dot for each seed, and a line at zero.
-
-    rows  name -> {"points", "low", "high", "by_seed"}, as `metrics.compare` returns, or a DataFrame of these columns;
-          "control → frozen" has the color of the latter
-    zero  what is compared with: a word above the line
+def differences(rows: Mapping[str, Mapping], xlabel: str, title="", note="", zero="") -> Figure:
+    """Paired differences with their intervals, a small dot for each seed, and a line at zero, named `zero`.
+    rows: name -> {"points", "low", "high", "by_seed"}, as `metrics.compare` returns.
     """
-    rows = dict(rows.iterrows()) if isinstance(rows, pd.DataFrame) else rows
     fig, ax = _figure(7.6, 1.4 + 0.34 * len(rows), title, note)
     ax.axvline(0, color=INK, ls=DASHED, lw=1.2)
     ax.annotate(zero, (0, 1), (0, 4), ax.get_xaxis_transform(), "offset points", ha="center", fontsize=9.5)
     for y, (name, row) in enumerate(rows.items()):
-        tone, seeds = color_of(name.split(" → ")[-1]), row["by_seed"]
+        tone, seeds = color_of(name), row["by_seed"]
         ax.plot([row["low"], row["high"]], [y, y], color=tone, lw=2)
         ax.plot(seeds, [y + 0.28] * len(seeds), "o", color=tone, ms=3.2, alpha=0.75, mew=0)
         ax.plot(row["points"], y, "o", color=tone, ms=8, mec="white", mew=1)
         _number_beside(ax, y, _signed(row["points"]), 38)
     ax.margins(x=0.08)
-    _name_rows(ax, range(len(rows)), [" → ".join(map(name_of, name.split(" → "))) for name in rows], xlabel)
+    _name_rows(ax, range(len(rows)), [name_of(name) for name in rows], xlabel)
     return fig
 
 
@@ -540,28 +526,24 @@ def _log_axis(ax, ticks: Sequence[float]) -> None:
     ax.set_xscale("log")
     ax.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
+    ax.margins(x=0.12)
 
 
-def gap_curve(gaps: Mapping[float, Mapping | Sequence[float]], xlabel: str, ylabel: str, title="", note="",
-              method="frozen") -> Figure:
-    """A difference in points against a quantity on a log axis, with its intervals and a small dot for each seed.
-    gaps: the quantity (epochs, labels; a number, or as JSON writes it) -> {"points", "low", "high", "by_seed"}, or the
-    values by seed alone.
-    method: whose color it has.
+def gap_curve(gaps: Mapping[float, Mapping | Sequence[float]], xlabel: str, ylabel: str, title="", note="") -> Figure:
+    """Frozen less control against a quantity (epochs, labels) on a log axis, with a small dot for each seed.
+    gaps: the quantity -> the differences in points by seed, or {"points", "low", "high", "by_seed"}.
     """
-    rows = {float(x): gaps[x] if isinstance(gaps[x], Mapping) else {"points": np.mean(gaps[x]), "by_seed": gaps[x]}
-            for x in sorted(gaps, key=float)}  # fmt: skip
+    rows = {x: gaps[x] if isinstance(gaps[x], Mapping) else {"points": np.mean(gaps[x]), "by_seed": gaps[x]}
+            for x in sorted(gaps)}  # fmt: skip
     fig, ax = _figure(6.4, 3.7, title, note)
-    tone, shift = color_of(method), (max(rows) / min(rows)) ** 0.015
+    tone, shift = color_of("frozen"), (max(rows) / min(rows)) ** 0.015
     ax.axhline(0, color=INK, ls=DASHED, lw=1.2)
     ax.plot([*rows], [row["points"] for row in rows.values()], "-o", color=tone, ms=8, mec="white", mew=1)
     for x, row in rows.items():
-        if "low" in row:
-            ax.plot([x, x], [row["low"], row["high"]], color=tone, lw=2)
+        ax.plot([x, x], [row.get("low", np.nan), row.get("high", np.nan)], color=tone, lw=2)
         ax.plot([x * shift] * len(row["by_seed"]), row["by_seed"], "o", color=tone, ms=3.2, alpha=0.6, mew=0)
         ax.annotate(_signed(row["points"]), (x, row["points"]), (12, 6), textcoords="offset points", color=tone)
     _log_axis(ax, [*rows])
-    ax.margins(x=0.12)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     return fig
 
@@ -585,7 +567,6 @@ def cost_curve(scores, xlabel="GFLOP per image", ylabel="Test accuracy (%)", tit
                         fontsize=9, **place)  # fmt: skip
     steps = np.array([first * 10.0**power for power in range(-4, 6) for first in (1, 2, 5)])
     _log_axis(ax, steps[(steps > 0.6 * scores.gflop.min()) & (steps < 1.7 * scores.gflop.max())])
-    ax.margins(x=0.12)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     _legend(fig, {name_of(arm): Line2D([], [], color=color_of(arm), marker="o") for arm in arms})
     return fig
@@ -689,25 +670,21 @@ def confusion(matrices: Mapping, classes: Sequence[str], title="", note="") -> F
     return fig
 
 
-def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]] = (), title="", note="") -> Figure:
+def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]], title="", note="") -> Figure:
     """Accuracy (a fraction) per model (row) and degradation (column), the highest of each column bold.
     differences: pairs of row names, [("frozen", "control")]; a row for each, first minus second, is set apart below.
     """
     table = 100 * table
-    values = table.to_numpy()
+    values, columns = table.to_numpy(), [textwrap.fill(name_of(name), 12) for name in table.columns]
     gaps = np.array([table.loc[a] - table.loc[b] for a, b in differences])
-    width, height = float(np.clip(2.6 + 1.05 * values.shape[1], 4.6, WIDTH)), 1.6 + 0.4 * (len(values) + len(gaps))
-    shares = [len(values), len(gaps)][: 1 + bool(len(gaps))]
-    fig, axes = _figure(width, height, title, note, len(shares), 1, squeeze=False, height_ratios=shares)
-    upper, lower = axes[0, 0], axes[-1, 0]
-    texts = np.char.mod("%.1f", values)
-    _cells(upper, values, BLUES, values.min(), values.max(), texts, values == values.max(0))
+    width, height = float(np.clip(2.6 + 1.05 * len(columns), 4.6, WIDTH)), 1.6 + 0.4 * (len(values) + len(gaps))
+    fig, (upper, lower) = _figure(width, height, title, note, 2, 1, height_ratios=[len(values), len(gaps)])
+    _cells(upper, values, BLUES, values.min(), values.max(), np.char.mod("%.1f", values), values == values.max(0))
     upper.set_yticks(range(len(values)), [name_of(name) for name in table.index])
     upper.set_title("Accuracy (%), highest of each column in bold", weight="normal", fontsize=9, color=MUTED)
-    if len(gaps):
-        top = 3 * max(abs(gaps).max(), 1e-9)  # the palette's pale middle
-        texts = np.array([[_signed(gap, 1) for gap in row] for row in gaps])
-        _cells(lower, gaps, DIVERGING, -top, top, texts, np.ones_like(gaps, bool))
-        lower.set_yticks(range(len(gaps)), [f"{name_of(a)} − {name_of(b).lower()}" for a, b in differences])
-    lower.set_xticks(range(values.shape[1]), [textwrap.fill(name_of(name), 12) for name in table.columns])
+    top = 3 * max(abs(gaps).max(), 1e-9)  # the palette's pale middle
+    texts = np.array([[_signed(gap, 1) for gap in row] for row in gaps])
+    _cells(lower, gaps, DIVERGING, -top, top, texts, np.ones_like(gaps, bool))
+    lower.set_yticks(range(len(gaps)), [f"{name_of(a)} − {name_of(b).lower()}" for a, b in differences])
+    lower.set_xticks(range(len(columns)), columns)
     return fig
