@@ -97,7 +97,7 @@ FIGURES = {
     "a gap": (lambda: plots.curves(history().assign(loss_valid=[1.0, np.nan, 0.5, 0.4]), ["loss"], small=False,
                                    limits={"loss": (0, 2)}), ["validation"], [[1, 3, 4], [1.0, 0.5, 0.4]]),
     "sweep": (lambda: plots.curves(SWEEP, ["loss", "psnr_db"], BASELINES, title="A sweep"),
-              ["Num blocks 0", "Num blocks 8", "the other runs"], [[1.1 / n + 0.8 for n in range(1, 5)]]),
+              ["num_blocks 0", "num_blocks 8", "the other runs"], [[1.1 / n + 0.8 for n in range(1, 5)]]),
     "panel": (lambda: plots.panel({"input": TRUTH[:, :, ::2, ::2], "srnet": TRUTH * 0.9, "truth": TRUTH},
                                   {"srnet": ["28.80 dB / 0.869", "30.00 dB / 0.900"]}, ["boat", "house"], "x2", "Set5"),
               ["Input", "SRNet", "Ground truth", "boat", "house", "28.80 dB / 0.869", "x2", "Set5"], []),

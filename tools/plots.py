@@ -559,8 +559,8 @@ def cost_curve(scores, xlabel="GFLOP per image", ylabel="Test accuracy (%)", tit
         ax.plot(rows.gflop, 100 * rows.accuracy, "-o", color=color_of(arm), ms=8, mec="white", mew=1)
         if {"low", "high"} <= set(rows):
             ax.vlines(rows.gflop, 100 * rows.low, 100 * rows.high, color=color_of(arm), lw=1.2, alpha=0.6)
-        places = ({"xytext": (6, -17), "ha": "center"}, {"xytext": (8, -12)}, {"xytext": (-8, 5), "ha": "right"})
-        place = places[0 if k == 0 else 1 + (k + 1) % 2]  # apart where lines meet
+        # apart where lines meet
+        place = {"xytext": (8, -12)} if k % 2 else {"xytext": (-8 if k else -16, 5), "ha": "right"}
         for row in rows.itertuples():
             views = f"{row.views} view" + "s" * (row.views > 1) if k == 0 else str(row.views)
             ax.annotate(views, (row.gflop, 100 * row.accuracy), textcoords="offset points", color=color_of(arm),
