@@ -17,7 +17,7 @@
   setup                  only make the environment, with what the checks need
 
 The first run makes .venv beside this file and installs requirements.txt into it; later runs find it there.
---no-venv (or NO_VENV=1 in the environment) uses the Python that runs this file, as it is.
+--no-venv uses the Python that runs this file, as it is.
 --offline fetches no data.
 """
 
@@ -253,7 +253,7 @@ def main(argv: list[str]) -> int:
         os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
         os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(16 << 30))
     # torchrun's processes must not install side by side
-    if "--no-venv" not in argv and not os.environ.get("NO_VENV") and "RANK" not in os.environ:
+    if "--no-venv" not in argv and "RANK" not in os.environ:
         make_environment(dev=name in ("test", "bench", "setup"))
         if Path(sys.prefix).resolve() != VENV.resolve():
             command = [str(VENV_PYTHON), str(ROOT / "run.py"), "--no-venv", name, *args]

@@ -6,6 +6,7 @@ An image is (3, H, W), RGB float in [0, 1] (or uint8), a torch tensor or a numpy
 DataFrame, a dict of columns or a list of dicts. Sizes of figures and cells are inches.
 """
 
+import copy
 import io
 import itertools
 import re
@@ -158,20 +159,14 @@ def table(frame: pd.DataFrame, formats="{:.2f}", **by_column: str):
 def layers(model, input_size: Sequence[int], depth: int = 1):
     """A network's parts in the order in which they run, as a `table`: output (channels × height × width), parameters,
     millions of multiply-adds per image. input_size: (1, 3, H, W). depth=2 lists the parts of the parts.
-    The network runs once, in evaluation mode; every part is left in the mode that it was in.
     """
-    parts, outputs, modes = dict(model.named_modules()), {}, {part: part.training for part in model.modules()}
-    hooks = [part.register_forward_hook(lambda _part, _input, output, name=name: outputs.update({name: output}))
-             for name, part in parts.items()]  # fmt: skip
+    model, outputs = copy.deepcopy(model).eval(), {}
+    parts = dict(model.named_modules())
+    for name, part in parts.items():
+        part.register_forward_hook(lambda _part, _input, output, name=name: outputs.update({name: output}))
     like = next(iter(model.state_dict().values()), torch.zeros(()))
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model.eval()(torch.zeros(tuple(input_size), device=like.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for part, mode in modes.items():
-            part.training = mode
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(tuple(input_size), device=like.device))
     rows, counts = {}, counter.get_flop_counts()
     for name, output in outputs.items():
         level = 1 + sum(name.startswith(f"{other}.") for other in outputs)
@@ -267,7 +262,6 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
         if not any(parts.values()):
             known = ", ".join(next(iter(runs.values()))[0])
             raise ValueError(f"no column {metric}, {metric}_train or {metric}_valid; it has: {known}.")
-        levels = {name: scale * value for name, value in (baselines or {}).get(metric, {}).items()}
         for ax, own in itertools.zip_longest(cells, [[name] for name in runs] if small else [[*runs]]):
             if own is None:
                 ax.remove()
@@ -283,7 +277,8 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
                 ax.set_title(head, fontsize=9.5, color=color_of(own[0]))
             if metric in (limits or {}):
                 ax.set_ylim(limits[metric])
-            _baselines(ax, levels, named=not small or ax.get_subplotspec().is_last_col())
+            for name, value in (baselines or {}).get(metric, {}).items():
+                _baseline(ax, name, scale * value, named=not small or ax.get_subplotspec().is_last_col())
     legend = {name_of(name): Line2D([], [], color=color_of(name)) for name in runs if name and not small}
     if (num_runs := max(map(len, runs.values()))) > 1:
         drawn[f"band: lowest to highest of {num_runs} runs"] = Patch(color=MUTED, alpha=0.3)
@@ -321,14 +316,13 @@ def _draw_run(ax, name: str, parts: Mapping[str, pd.DataFrame], chosen: int | No
     return legend
 
 
-def _baselines(ax, values: Mapping[str, float], named: bool) -> None:
-    """Dashed lines, named in the right margin."""
-    for name, value in values.items():
-        ax.axhline(value, color=COLORS.get(name, MUTED), ls=DASHED, lw=1.3, zorder=1.5)
-        number = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1.5 else f"{value:.2f}"
-        if named and min(ax.get_ylim()) <= value <= max(ax.get_ylim()):
-            ax.annotate(f"{name_of(name)}\n{number}", (1, value), (5, 0), ax.get_yaxis_transform(), "offset points",
-                        va="center", fontsize=9, linespacing=1.05, color=MUTED)  # fmt: skip
+def _baseline(ax, name: str, value: float, named: bool) -> None:
+    """A dashed line, named in the right margin."""
+    ax.axhline(value, color=COLORS.get(name, MUTED), ls=DASHED, lw=1.3, zorder=1.5)
+    number = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1.5 else f"{value:.2f}"
+    if named and min(ax.get_ylim()) <= value <= max(ax.get_ylim()):
+        ax.annotate(f"{name_of(name)}\n{number}", (1, value), (5, 0), ax.get_yaxis_transform(), "offset points",
+                    va="center", fontsize=9, linespacing=1.05, color=MUTED)  # fmt: skip
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -548,17 +542,14 @@ def gap_curve(gaps: Mapping[float, Mapping | Sequence[float]], xlabel: str, ylab
     return fig
 
 
-def cost_curve(scores, xlabel="GFLOP per image", ylabel="Test accuracy (%)", title="", note="") -> Figure:
+def cost_curve(scores, title="", note="") -> Figure:
     """Accuracy against cost on a log axis: a line for each arm over its numbers of test-time views, written beside it.
-    scores: a table with columns `arm`, `views`, `gflop`, `accuracy` (a fraction), and `low`, `high` where measured.
+    scores: a table with columns `arm`, `views`, `gflop` and `accuracy` (a fraction).
     """
-    scores = pd.DataFrame(scores)
     arms = dict(iter(scores.groupby("arm", sort=False)))
     fig, ax = _figure(7.6, 4.2, title, note)
     for k, (arm, rows) in enumerate(arms.items()):
         ax.plot(rows.gflop, 100 * rows.accuracy, "-o", color=color_of(arm), ms=8, mec="white", mew=1)
-        if {"low", "high"} <= set(rows):
-            ax.vlines(rows.gflop, 100 * rows.low, 100 * rows.high, color=color_of(arm), lw=1.2, alpha=0.6)
         # apart where lines meet
         place = {"xytext": (8, -12)} if k % 2 else {"xytext": (-8 if k else -16, 5), "ha": "right"}
         for row in rows.itertuples():
@@ -567,7 +558,7 @@ def cost_curve(scores, xlabel="GFLOP per image", ylabel="Test accuracy (%)", tit
                         fontsize=9, **place)  # fmt: skip
     steps = np.array([first * 10.0**power for power in range(-4, 6) for first in (1, 2, 5)])
     _log_axis(ax, steps[(steps > 0.6 * scores.gflop.min()) & (steps < 1.7 * scores.gflop.max())])
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set(xlabel="GFLOP per image", ylabel="Test accuracy (%)")
     _legend(fig, {name_of(arm): Line2D([], [], color=color_of(arm), marker="o") for arm in arms})
     return fig
 
@@ -594,19 +585,19 @@ def waterfall(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xlabel: 
         labels += [name, *(step["label"] for step in steps)]
         before = None
         for y, step in enumerate(steps, len(labels) - len(steps)):
-            value, accent = step["value"], bool(step.get("accent"))
+            value, tone = step["value"], ACCENT if step.get("accent") else GREY
+            _number_beside(ax, y, f"{value:.1f}", 34)
             if before is None:
                 ax.plot(value, y, "o", color=MUTED, ms=7)
             else:
-                added, tone = value - before, ACCENT if accent else GREY
+                added, is_wide = value - before, abs(value - before) > 0.2 * span
                 ax.plot([before] * 2, [y - 0.69, y - 0.31], color=MUTED, lw=0.9)
                 ax.barh(y, added, 0.62, left=before, color=tone, ec=tone, lw=1.2)
-                x, shift, align, ink = min(value, before), -6, "right", ACCENT if accent else MUTED
-                if abs(added) > 0.2 * span:  # inside the bar
-                    x, shift, align, ink = (value + before) / 2, 0, "center", "white" if accent else INK
-                ax.annotate(_signed(added, 1 if abs(added) >= 10 else 2), (x, y), (shift, 0), ha=align, color=ink,
-                            textcoords="offset points", va="center_baseline", weight="bold")  # fmt: skip
-            _number_beside(ax, y, f"{value:.1f}", 34)
+                x = (value + before) / 2 if is_wide else min(value, before)  # inside the bar, or left of it
+                ink = ("white" if is_wide else ACCENT) if tone == ACCENT else INK if is_wide else MUTED
+                ax.annotate(_signed(added, 1 if abs(added) >= 10 else 2), (x, y), (0 if is_wide else -6, 0), color=ink,
+                            ha="center" if is_wide else "right", textcoords="offset points", va="center_baseline",
+                            weight="bold")  # fmt: skip
             before = value
     _name_rows(ax, range(len(labels) or 1), labels or [""], xlabel, [label in paths for label in labels])
     return fig

@@ -81,16 +81,14 @@ def figures(task: str, results: str | Path = ROOT / "results") -> dict[str, floa
             is_fraction = abs(part) <= 1 and re.search("accuracy$|share$|^unseen |^summary (clean|degraded)", name)
             found[name] = 100 * part if is_fraction else part
 
-    reported = run.keys() - {"settings", "environment", "data", "validation", "sweep", "finished"}
-    for key, part in ({key: run[key] for key in reported} | CITED.get(task, {})).items():
+    for key in run.keys() - {"settings", "environment", "data", "validation", "sweep", "finished"}:
+        collect(run[key], key)
+    for key, part in CITED.get(task, {}).items():
         collect(part, key)
     if task == "srgan_x4":
         s = run["settings"]
         found["steps of the generator"] = (s["num_epochs"] - s["discriminator_epochs"]) * s["steps_per_epoch"]
-    for owner, one, other in DIFFERENCES:
-        if owner == task:
-            found[f"{one} − {other}"] = found[one] - found[other]
-    return found
+    return found | {f"{one} − {other}": found[one] - found[other] for owner, one, other in DIFFERENCES if owner == task}
 
 
 def unsupported(text: str, known: Mapping[str, float]) -> list[str]:
@@ -241,15 +239,14 @@ def stage_table(language: str = "en", results: str | Path = ROOT / "results") ->
 
 
 def joint_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
-    run, rows = read("joint_restoration", results), []
     names = {"classify": "classification alone, image untouched", "restore": "restoration alone",
              "joint": "joint, λ = 0.1", "joint_10": "joint, λ = 10", "separate": "nothing shared, λ = 0.1 (n = 1)"}
-    scores = {(row["damage"], row["arm"]): row for row in run["summary"]}
-    for arm, name in names.items():
-        if ("both", arm) in scores:
-            both, noise = scores["both", arm], scores["noise", arm]
-            percent = None if both["accuracy"] is None else 100 * both["accuracy"]
-            rows.append([name, *map(fixed, (percent, both["psnr_db"], both["inside"], noise["psnr_db"]))])
+    scores = {(row["damage"], row["arm"]): row for row in read("joint_restoration", results)["summary"]}
+    rows = []
+    for arm in [arm for arm in names if ("both", arm) in scores]:
+        both, noise = scores["both", arm], scores["noise", arm]
+        percent = None if both["accuracy"] is None else 100 * both["accuracy"]
+        rows.append([names[arm], *map(fixed, (percent, both["psnr_db"], both["inside"], noise["psnr_db"]))])
     rows += [[f"*the document, {name}*", *(f"*{value}*" for value in values), "–", "–"]
              for name, values in JOINT_DOCUMENT.items()]  # fmt: skip
     return markdown(["noise and mask", "accuracy (%)", "PSNR (dB)", "in the mask (dB)", "noise alone (dB)"], rows)
@@ -259,12 +256,10 @@ def colorization_table(language: str = "en", results: str | Path = ROOT / "resul
     names = {"grey": "grey copy", "mse": "1: MSE", "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2",
              "fast": "4: rate 1e-3", "slow": "6: rate 1e-5", "unet": "three colors, our recipe",
              "chroma": "**chroma alone, our recipe**", "truth": "true colors"}  # fmt: skip
-    scores = {"PSNR (dB)": ("psnr_db", 2), "SSIM": ("ssim", 4), "chroma error": ("chroma_error", 1),
-              "colorfulness": ("colourfulness", 1), "accuracy (%)": ("accuracy", 1)}  # fmt: skip
+    digits = {"psnr_db": 2, "ssim": 4, "chroma_error": 1, "colourfulness": 1, "accuracy": 1}
     found = {row["method"]: row for row in read("colorization", results)["summary"]}
-    rows = [[name, *(fixed(found[key][score], digits) for score, digits in scores.values())]
-            for key, name in names.items()]  # fmt: skip
-    return markdown(["method", *scores], rows)
+    rows = [[name, *(fixed(found[key][score], digits[score]) for score in digits)] for key, name in names.items()]
+    return markdown(["method", "PSNR (dB)", "SSIM", "chroma error", "colorfulness", "accuracy (%)"], rows)
 
 
 FAULTS = {
@@ -279,7 +274,7 @@ FAULTS = {
 def faults_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
     faults = json.loads((Path(results) / "faults.json").read_text(encoding="utf-8"))["faults"]
     return markdown(["fault", "tried", "survived"],
-                    [[FAULTS.get(name, name), f"{count['tried']:,}", f"{count['survived']:,}"]
+                    [[FAULTS[name], f"{count['tried']:,}", f"{count['survived']:,}"]
                      for name, count in faults.items()])  # fmt: skip
 
 
@@ -311,7 +306,7 @@ def filled(text: str, language: str, results: str | Path = ROOT / "results") -> 
     return text
 
 
-def main() -> int:
+def main(_args: list[str]) -> int:
     for name, language in FILES.items():
         path = ROOT / name
         path.write_text(filled(path.read_text(encoding="utf-8"), language), encoding="utf-8")
