@@ -22,8 +22,6 @@ import torch
 import torch.nn.functional as F
 import torchmetrics.functional.image as torchmetrics_image
 from PIL import Image
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as torchvision_functional
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -112,13 +110,9 @@ def bench_imresize(what: str, num: int, height: int, width: int, pillow_target: 
     def torch_resize(part):
         return F.interpolate(part, size, mode="bicubic", antialias=True)
 
-    def torchvision_resize(part):
-        return torchvision_functional.resize(part, size, InterpolationMode.BICUBIC, antialias=True)
-
-    fast = {
+    fast = {  # torchvision calls the same function
         "torch": in_pieces(torch_resize, 2**18, img),
         "torch, channels last": in_pieces(torch_resize, 2**18, img.contiguous(memory_format=torch.channels_last)),
-        "torchvision": in_pieces(torchvision_resize, 2**18, img),
     }
     ways = fast | {
         "ours": lambda: datasets.Fuzz(2)(img),

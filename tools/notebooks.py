@@ -145,16 +145,7 @@ def require_run(name: str, task: Any) -> Any:
 def show_source(*objects: Any) -> None:
     """The code of functions or classes, in a notebook: what a cell calls can be read where it is called."""
     source = "\n\n".join(textwrap.dedent(inspect.getsource(thing)).rstrip() for thing in objects)
-    if not plots.in_notebook():
-        return print(source)
-    from IPython.display import display
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import PythonLexer
-
-    box = "font-family: monospace; line-height: 1.35; padding: 0.6em 0.8em"
-    html = highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=box))
-    display({"text/html": html, "text/plain": source}, raw=True)
+    plots.display_markdown(f"```python\n{source}\n```")
 
 
 def snapshot(step: int, values: dict, run: Any, img: Any, truth: Any, every: int) -> None:
