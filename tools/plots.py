@@ -8,7 +8,6 @@ DataFrame, a dict of columns or a list of dicts. Sizes of figures and cells are 
 
 import copy
 import io
-import itertools
 import re
 import sys
 import textwrap
@@ -251,8 +250,7 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
     runs = {name: [pd.DataFrame(table).set_index("epoch") for table in (of if isinstance(of, list) else [of])]
             for name, of in named.items()}  # fmt: skip
     small = len(runs) > 4 if small is None else small
-    lines = -(-len(runs) // 7)  # of small axes, for each metric
-    shape = (lines * len(metrics), -(-len(runs) // lines)) if small else (1, len(metrics))
+    shape = (len(metrics), len(runs)) if small else (1, len(metrics))
     height = 1.0 + 1.5 * shape[0] if small else 3.5
     fig, axes = _figure(6.4 if shape == (1, 1) else WIDTH, height, title, note, *shape, squeeze=False)
     drawn = {}
@@ -262,10 +260,7 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
         if not any(parts.values()):
             known = ", ".join(next(iter(runs.values()))[0])
             raise ValueError(f"no column {metric}, {metric}_train or {metric}_valid; it has: {known}.")
-        for ax, own in itertools.zip_longest(cells, [[name] for name in runs] if small else [[*runs]]):
-            if own is None:
-                ax.remove()
-                continue
+        for ax, own in zip(cells, [[name] for name in runs] if small else [[*runs]], strict=True):
             for name in runs:
                 drawn |= _draw_run(ax, name, parts[name], best, behind=name not in own)
             ax.set(xlabel=LABELS["epoch"], ylabel=label)
@@ -380,10 +375,8 @@ def _draw(ax, place: Sequence[float], image: np.ndarray, text: str) -> None:
 
 def panel(columns: Mapping[str, Iterable], titles: Mapping[str, Sequence[str]] | None = None,
           row_names: Sequence[str] = (), title="", note="") -> Figure:
-    """Images compared: a row per image, a column per method, all shown at one size.
-
-    columns    method or heading -> N images; smaller ones (the low-resolution input) are shown at the same size
-    titles     the same names -> N texts such as "28.80 dB / 0.869"; with ✓ or ✗ in it, it is green or red
+    """Images compared: a row per image, a column per method, all shown at one size, the low-resolution input too.
+    columns: method or heading -> N images. titles: the same names -> N texts; with ✓ or ✗ in it, one is green or red.
     """
     rows = [[_image(image) for image in row] for row in zip(*columns.values(), strict=True)]
     texts = [[titles[name][r] if name in (titles or {}) else "" for name in columns] for r in range(len(rows))]
@@ -566,10 +559,8 @@ def cost_curve(scores, title="", note="") -> Figure:
 # --- ladder -----------------------------------------------------------------------------------------------------------
 def waterfall(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xlabel: str, title="", note="", ax=None):
     """The ways from floor to ceiling, step by step; in axes of another figure where they are given.
-
-    paths     heading -> steps in order, each {"label": "super-resolution", "value": 88.20}: the level reached. The
-              first is the floor; the others are drawn as what they add. "accent": True for the point of the figure
-    ceiling   {"label": "clean images", "value": 91.5}
+    paths: heading -> steps in order, each {"label": "super-resolution", "value": 88.20}, the level reached. The first
+    is the floor; the others are drawn as what they add. "accent": True for the figure's point. ceiling: like a step.
     """
     fig = None
     if ax is None:
@@ -605,12 +596,9 @@ def waterfall(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xlabel: 
 
 def hero(strips: Sequence[Mapping], columns: Sequence[str], paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping,
          xlabel: str, title="", note="", font: str | None = None) -> Figure:
-    """The study at a glance: left, test images as each arm sees and classifies them; right, the ladder.
-
-    strips   {"label": what the strip shows, "images": a (3, H, W) per column, "captions": a text per column}; a caption
-             with ✓ or ✗ is green or red
-    columns  the headings, e.g. input, control, frozen, clean; paths and ceiling: as for `waterfall`
-    font     for a language that DejaVu Sans cannot write; where it has no bold face, its strokes are thickened
+    """The study at a glance: left, test images as each arm sees and classifies them; right, a `waterfall`.
+    strips: {"label": what the strip shows, "images": a (3, H, W) per column, "captions": a text per column}.
+    font: for a language that DejaVu Sans cannot write; where it has no bold face, its strokes are thickened.
     """
     rows = [[_image(image) for image in strip["images"]] for strip in strips]
     texts, above = [strip["captions"] for strip in strips], [strip["label"] for strip in strips]

@@ -170,13 +170,12 @@ def pair(row: Mapping | tuple | None) -> str:
 
 def ladder_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
     """The rungs: accuracy, difference to the control with its interval, cost, PSNR, the course document's figures."""
-    run, rows = read("multi", results), []
-    over = {row["rung"]: [signed(row[end]) for end in ("points", "low", "high")] for row in run["over_control"]}
-    for row in run["summary"]:
-        rung = row["rung"]
-        gain = "{} ({},\u00a0{})".format(*over[rung]) if rung in over else "–"
-        rows.append([word(language, rung), word(language, row["image"]), f"{100 * row['accuracy']:.2f}", row["seeds"],
-                     gain, fixed(row["gflop"]), fixed(row["psnr_db"]), fixed(COURSE.get(rung))])
+    run = read("multi", results)
+    over = {row["rung"]: "{} ({},\u00a0{})".format(*(signed(row[end]) for end in ("points", "low", "high")))
+            for row in run["over_control"]}  # fmt: skip
+    rows = [[word(language, row["rung"]), word(language, row["image"]), f"{100 * row['accuracy']:.2f}", row["seeds"],
+             over.get(row["rung"], "–"), fixed(row["gflop"]), fixed(row["psnr_db"]), fixed(COURSE.get(row["rung"]))]
+            for row in run["summary"]]  # fmt: skip
     heads = [word(language, name) for name in ("rung", "sees", "accuracy", "n", "over", "GFLOP", "PSNR (dB)", "course")]
     return markdown(heads, rows, num_text=2)
 
@@ -188,16 +187,15 @@ def sr_table(summary: list[dict], published: Mapping, language: str = "en", refe
     luma, other = ({(row["set"], row["method"]): row for row in summary if row.get("protocol", "literature") == kind}
                    for kind in ("literature", "reference"))  # fmt: skip
     sets = list(dict.fromkeys(name for name, _ in luma))
-    niqe = {(row["set"], row["method"]): f"{row['niqe']:.2f}" for row in summary if row.get("niqe")}
-    with_niqe = [name for name in ("Set14", "B100") if (name, "bicubic") in niqe]
+    with_niqe = [name for name in ("Set14", "B100") if luma.get((name, "bicubic"), {}).get("niqe")]
     heads = [word(language, "method"), *(word(language, "luma").format(name) for name in sets)]
     heads += [word(language, "reference")] * reference + [f"{' / '.join(with_niqe)} NIQE"] * bool(with_niqe)
     rows = []
     for method in dict.fromkeys(row["method"] for row in summary):
         row = [word(language, method), *(pair(luma.get((name, method))) for name in sets)]
         row += [pair(other.get(("Set14", method)))] * reference
-        found = [niqe[name, method] for name in with_niqe if (name, method) in niqe]
-        rows.append([*row, *["\u00a0/\u00a0".join(found) or "–"] * bool(with_niqe)])
+        niqe = [fixed(luma[name, method]["niqe"]) for name in with_niqe if luma.get((name, method), {}).get("niqe")]
+        rows.append([*row, *["\u00a0/\u00a0".join(niqe) or "–"] * bool(with_niqe)])
     empty = ["–"] * (reference + bool(with_niqe))
     for name, values in published.items():
         known = dict(zip(TEST_SETS, values, strict=True))
