@@ -109,10 +109,6 @@ def quick(args: list[str]) -> int:
     return 0
 
 
-def studies(args: list[str]) -> int:
-    return quick(args or [name for name, task in TASKS.items() if task not in MAIN])
-
-
 def train(args: list[str]) -> int:
     """A notebook's cells up to its training, as plain Python: needs no Jupyter and works under torchrun."""
     from tools.notebooks import NotebookError, run_cells
@@ -207,11 +203,6 @@ def test(args: list[str]) -> int:
     return python("-m", "pytest", *(arg for arg in args if arg != "--long")) or ruff
 
 
-def setup(args: list[str]) -> int:
-    print(f"ready: {sys.executable}")
-    return 0
-
-
 def summarize(tasks: list[str]) -> str:
     """The "summary" of each task's newest run, {label: value} or a list of rows, under the name of its data."""
     import pandas as pd
@@ -231,14 +222,15 @@ def summarize(tasks: list[str]) -> str:
 
 
 COMMANDS = {
-    "quick": quick, "studies": studies, "train": train, "list": list_runs, "study": study, "accept": accept,
-    "test": test, "setup": setup, "bench": lambda args: python("tests/bench.py"),
+    "quick": quick, "train": train, "list": list_runs, "study": study, "accept": accept, "test": test,
+    "studies": lambda args: quick(args or [name for name, task in TASKS.items() if task not in MAIN]),
+    "setup": lambda args: print(f"ready: {sys.executable}"), "bench": lambda args: python("tests/bench.py"),
     **{name: lambda args, module=module: importlib.import_module(module).main(args)
        for name, module in (("upscale", "tools.upscale"), ("data", "datasets"), ("table", "tools.tables"))},
 }  # fmt: skip
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> int | None:
     if "--offline" in argv:
         os.environ["NO_DOWNLOAD"] = "1"
     name, *args = [arg for arg in argv if arg not in ("--no-venv", "--offline")] or ["quick"]

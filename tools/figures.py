@@ -117,8 +117,6 @@ def hero(scores, table: pd.DataFrame, language: str = "en", font: str | None = N
     words, strips = WORDS[language], []
     frozen, control, clean = (scores.correct(rung, [scores.first])[0] for rung in ("frozen", "control", "clean"))
     for label, ahead, behind in (("helps", frozen, control), ("harms", control, frozen)):
-        there = (ahead & ~behind).nonzero()[:, 0]
-        there = there if len(there) else torch.arange(len(clean))  # a short run's arms may all agree
         sure = sum(scores.test(rung)["probability"] for rung in ("frozen", "control")) * clean
         index = (sure + 3 * (ahead & ~behind)).argmax()[None]
         seen = {rung: predictions(scores, rung, index) for rung in ("control", "frozen", "clean")}
