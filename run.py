@@ -12,12 +12,12 @@
   upscale IMAGE ...      images of your own through a trained network (--model NAME, --out PLACE), or --test-sets
   data [NAME]            what data are here; NAME fetches a set
   test [PYTEST OPTION]   every check: ruff, then pytest; with --long first the faults of tests/faults.py in full
-  bench [PART ...]       speed, beside the alternatives in one run: results/bench.json (minutes)
+  bench                  speed, beside the alternatives in one run: results/bench.json (minutes)
   table                  write the figures of results/ into README.md, README.zh.md and docs/
   setup                  only make the environment, with what the checks need
 
 The first run makes .venv beside this file and installs requirements.txt into it; later runs find it there.
---no-venv (or NO_VENV=1 in the environment) uses the Python that runs this file, as it is.
+--no-venv uses the Python that runs this file, as it is.
 --offline fetches no data.
 """
 
@@ -26,9 +26,8 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import hashlib
+import importlib
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -40,46 +39,35 @@ from tools.settings import NEEDS, NOTEBOOKS
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-MAIN = ("task1", "task2", "multi")
-BUILDS_ON = {  # tasks whose runs a notebook uses
-    "multi_learning.ipynb": ("task1", "task2"), "study_colorization.ipynb": ("task2",),
-}
 LAB = ROOT / "results" / "lab"
+MAIN = ("task1", "task2", "multi")
+BUILDS_ON = {"multi": ("task1", "task2"), "colorization": ("task2",)}  # tasks whose runs a notebook uses
+TASKS = {name: task for task, name in NOTEBOOKS.items()}
 
 
 def make_environment(dev: bool) -> None:
     """Make .venv where it is missing or broken, and install the requirements where they changed."""
     if not python_version():
         print(f"making {VENV}", flush=True)
-        options = ["--clear"] if importlib.util.find_spec("ensurepip") else ["--clear", "--without-pip"]
-        if (
-            (len(options) == 2 and not importlib.util.find_spec("pip"))
-            or subprocess.run([sys.executable, "-m", "venv", *options, str(VENV)]).returncode
-            or not python_version()
-        ):
-            sys.exit(
-                "run.py: this Python cannot make a virtual environment. On Debian and Ubuntu: `apt install"
-                " python3-venv`, then the same command again. Or use an environment of your own: --no-venv."
-            )
-    wanted = fingerprint(python_version(), dev)
-    stamp = VENV / "installed.json"
-    installed = read_json(stamp)
-    if wanted.items() <= installed.items():
+        own_pip = [] if importlib.util.find_spec("ensurepip") else ["--without-pip"]
+        if not own_pip or importlib.util.find_spec("pip"):
+            subprocess.run([sys.executable, "-m", "venv", "--clear", *own_pip, str(VENV)])
+        if not python_version():
+            sys.exit("run.py: this Python cannot make a virtual environment. On Debian and Ubuntu: `apt install "
+                     "python3-venv`, then the same command again. Or use an environment of your own: --no-venv.")
+    names = ["requirements.txt", "requirements-dev.txt"][: 1 + dev]
+    stamp = VENV / f"installed-{names[-1]}"  # what it was made of
+    wanted = "\n".join([python_version(), *((ROOT / name).read_text(encoding="utf-8") for name in names)])
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return
-    requirements = list(wanted)[-1]
-    print(f"installing {requirements} into .venv (the first time fetches up to 3 GB)", flush=True)
+    print(f"installing {names[-1]} into .venv (the first time fetches up to 3 GB)", flush=True)
     pip = [str(VENV_PYTHON), "-m", "pip"]
     if subprocess.run([*pip, "--version"], capture_output=True).returncode:
         pip = [sys.executable, "-m", "pip", "--python", str(VENV_PYTHON)]
-    install = [*pip, "install", "--disable-pip-version-check", "-r", str(ROOT / requirements)]
-    if subprocess.run(install).returncode:
-        sys.exit(
-            f"run.py: installing {requirements} failed, see above. It needs a network, 6 GB of disk and a"
-            f" Python that torch supports (this is {wanted['python']}); the same command goes on from here."
-        )
-    if installed.get("python") != wanted["python"]:
-        installed = {}
-    stamp.write_text(json.dumps(installed | wanted), encoding="utf-8")
+    if subprocess.run([*pip, "install", "--disable-pip-version-check", "-r", str(ROOT / names[-1])]).returncode:
+        sys.exit(f"run.py: installing {names[-1]} failed, see above. It needs a network, 6 GB of disk and a Python "
+                 f"that torch supports (this is {python_version()}); the same command goes on from here.")
+    stamp.write_text(wanted, encoding="utf-8")
 
 
 def python_version() -> str:
@@ -88,20 +76,6 @@ def python_version() -> str:
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return ""
-
-
-def fingerprint(version: str, dev: bool) -> dict[str, str]:
-    """What .venv must hold: a Python version, and each requirements file by its hash."""
-    files = ["requirements.txt", "requirements-dev.txt"][: 1 + dev]
-    return {"python": version} | {f: hashlib.sha256((ROOT / f).read_bytes()).hexdigest() for f in files}
-
-
-def read_json(path: Path) -> dict:
-    """The file's dict, {} where it is missing or unreadable."""
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
-    return {}
 
 
 def find_notebook(name: str) -> Path:
@@ -130,13 +104,9 @@ def run_notebooks(names: list[str], folder: Path | None, parameters: dict | None
 def quick(args: list[str]) -> int:
     names = args or [NOTEBOOKS[task] for task in MAIN]
     run_notebooks(names, LAB / "notebooks", {"profile": "quick"})
-    tasks = [task for task, name in NOTEBOOKS.items() if name in [find_notebook(each).name for each in names]]
+    tasks = [TASKS[name] for name in map(os.path.basename, names) if name in TASKS]
     print(f"\n{summarize(tasks)}\n\nexecuted notebooks: {LAB / 'notebooks'}\nfigures, weights: {LAB}")
     return 0
-
-
-def studies(args: list[str]) -> int:
-    return quick(args or [name for task, name in NOTEBOOKS.items() if task not in MAIN])
 
 
 def train(args: list[str]) -> int:
@@ -153,37 +123,34 @@ def train(args: list[str]) -> int:
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="parameters of the notebook, or settings")
     options = parser.parse_intermixed_args(args)
     path = find_notebook(options.notebook)
-    task = next((task for task, name in NOTEBOOKS.items() if name == path.name), "")
-    table, changes, parameters = TABLES.get(task, {}), {}, {"profile": options.profile}
+    table, changes, parameters = TABLES.get(TASKS.get(path.name), {}), {}, {"profile": options.profile}
     if not all("=" in pair for pair in [*options.parameters, options.sweep or "="]):
         parser.error("parameters are NAME=VALUE pairs.")
     for name, _, text in (pair.partition("=") for pair in options.parameters):
         place = changes if name in table else parameters
         place[name] = str(Path(text).expanduser().absolute()) if name.endswith("_root") else value_of(text)
-    if not isinstance(parameters.get("changes", {}), dict):
-        parser.error(f"changes must be a dict of settings, found {parameters['changes']!r}.")
-    chosen = {"arms": options.arm and [options.arm], "seeds": None if options.seed is None else [options.seed]}
-    if options.seed is not None and "seeds" not in table and "seed" in table:
-        chosen = chosen | {"seeds": None, "seed": options.seed}
-    for name, value in chosen.items():
-        if value and name not in table:
-            parser.error(f"{path.name} has no {name} to choose from.")
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    if "arms" in chosen or "seeds" in chosen:
-        chosen |= {name: [] for name in ("sweep", "adapt_lengths") if name in table}
-    changes = parameters.pop("changes", {}) | changes | chosen
-    name, _, texts = (options.sweep or "").partition("=")
+    if not isinstance(of_notebook := parameters.pop("changes", {}), dict):
+        parser.error(f"changes must be a dict of settings, found {of_notebook!r}.")
+    changes = of_notebook | changes
+    if options.arm:
+        changes["arms"] = [options.arm]
+    if options.seed is not None:
+        changes |= {"seeds": [options.seed]} if "seeds" in table else {"seed": options.seed}
+    if missing := [name for name in ("arms", "seed", "seeds") if name in changes and name not in table]:
+        parser.error(f"{path.name} has no {missing[0]} to choose from.")
+    if options.arm or (options.seed is not None and "seeds" in table):
+        changes |= {name: [] for name in ("sweep", "adapt_lengths") if name in table}
+    name, _, text = (options.sweep or "").partition("=")
+    several = value_of(f"{text},")  # (1, 2), or lists; words are no Python
+    several = several if isinstance(several, tuple) else [value_of(word) for word in text.split(",")]
     silent = os.environ.get("RANK", "0") != "0"  # of torchrun's processes the first alone prints
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing if silent else sys.stdout):
         try:
-            several = value_of(f"{texts},")  # (1, 2), or lists; words are no Python
-            several = several if isinstance(several, tuple) else map(value_of, texts.split(","))
-            for value in several if options.sweep else [None]:
-                both = changes | ({name: value} if options.sweep else {})
-                run_cells(path, parameters | ({"changes": both} if both else {}), until="training")
+            for each in [changes | {name: value} for value in several] if options.sweep else [changes]:
+                run_cells(path, parameters | ({"changes": each} if each else {}), until="training")
         except (NotebookError, ValueError, OSError) as error:
             sys.exit(f"run.py: {error}")
-    return list_runs([task]) if options.sweep else 0
+    return list_runs([TASKS.get(path.name)]) if options.sweep else 0
 
 
 def value_of(text: str):
@@ -200,99 +167,70 @@ def list_runs(args: list[str]) -> int:
     return 0
 
 
-def accept(args: list[str]) -> int:
-    from tools.runs import ACCEPT
-
-    os.environ[ACCEPT] = "1"
-    run_notebooks(args or list(NOTEBOOKS.values()), None, None)
-    return 0
-
-
-def upscale(args: list[str]) -> int:
-    from tools.upscale import main as upscale_images
-
-    return upscale_images(args)
-
-
-def data(args: list[str]) -> int:
-    from datasets import main as show_data
-
-    return show_data(args)
-
-
 def study(args: list[str]) -> int:
     from tools.folders import is_there
 
-    tasks = {name: task for task, name in NOTEBOOKS.items()}
-    names = [find_notebook(name).name for name in args] or list(tasks)
-    if other := [name for name in names if name not in tasks]:
-        return usage(f"study takes {', '.join(tasks)}; found {', '.join(other)}")
-    needed = {part for name in names for task in (tasks[name], *BUILDS_ON.get(name, ())) for part in NEEDS[task]}
+    names = [find_notebook(name).name for name in args] or list(TASKS)
+    if other := [name for name in names if name not in TASKS]:
+        sys.exit(f"run.py: study takes {', '.join(TASKS)}; found {', '.join(other)}.")
+    needed = {part for name in names for task in (TASKS[name], *BUILDS_ON.get(TASKS[name], ())) for part in NEEDS[task]}
     if absent := sorted(part for part in needed if not is_there(part, ROOT / "DS")):
         sys.exit(f"run.py: study needs {' and '.join(absent)} in DS/: see `python3 run.py data`.")
     for name in names:
         print(f"{name}: training what results/ lacks", flush=True)
-        if code := train([name]):
-            return code
+        train([name])
         run_notebooks([name], None, None)
     return 0
 
 
-def bench(args: list[str]) -> int:
-    return subprocess.run([sys.executable, str(ROOT / "tests" / "bench.py"), *args], cwd=ROOT).returncode
+def accept(args: list[str]) -> int:
+    from tools.runs import ACCEPT
+
+    os.environ[ACCEPT] = "1"
+    run_notebooks(args or list(TASKS), None, None)
+    return 0
+
+
+def python(*command: str) -> int:
+    return subprocess.run([sys.executable, *command], cwd=ROOT).returncode
 
 
 def test(args: list[str]) -> int:
-    if "--long" in args:
-        args = [arg for arg in args if arg != "--long"]
-        if failed := subprocess.run([sys.executable, str(ROOT / "tests" / "faults.py")], cwd=ROOT).returncode:
-            return failed
-    ruff = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT).returncode
-    if ruff:
+    if "--long" in args and (failed := python("tests/faults.py")):
+        return failed
+    if ruff := python("-m", "ruff", "check", "."):
         print("ruff check failed, see above; the tests follow all the same", flush=True)
-    return subprocess.run([sys.executable, "-m", "pytest", *args], cwd=ROOT).returncode or ruff
-
-
-def table(args: list[str]) -> int:
-    from tools.tables import main as write_tables
-
-    return write_tables()
-
-
-def setup(args: list[str]) -> int:
-    print(f"ready: {sys.executable}")
-    return 0
+    return python("-m", "pytest", *(arg for arg in args if arg != "--long")) or ruff
 
 
 def summarize(tasks: list[str]) -> str:
     """The "summary" of each task's newest run, {label: value} or a list of rows, under the name of its data."""
     import pandas as pd
 
+    from tools.runs import read_info
+
     parts = []
     for task in tasks:
         found = sorted((LAB / task).glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        run = next((run for run in map(read_json, found) if run.get("summary")), None)
-        if run is None:
-            continue
-        rows, tested_on = run["summary"], run.get("test_data", run["data"]["name"])
-        tested_on = ", ".join(tested_on) if isinstance(tested_on, list) else tested_on
-        table = pd.DataFrame(rows) if isinstance(rows, list) else pd.Series(rows).to_frame("").T
-        values = table.to_string(index=False, na_rep="-", float_format=lambda x: f"{x:.{4 if abs(x) < 1 else 2}f}")
-        parts.append(f"{task}, on {tested_on} (trained on {run['data']['name']})\n{values}\n")
+        if run := next((info for path in found if (info := read_info(path.parent)).get("summary")), None):
+            rows, tested_on = run["summary"], run.get("test_data", run["data"]["name"])
+            tested_on = ", ".join(tested_on) if isinstance(tested_on, list) else tested_on
+            table = pd.DataFrame(rows if isinstance(rows, list) else [rows])
+            values = table.to_string(index=False, na_rep="-", float_format=lambda x: f"{x:.{4 if abs(x) < 1 else 2}f}")
+            parts.append(f"{task}, on {tested_on} (trained on {run['data']['name']})\n{values}\n")
     return "\n".join(parts) or f"no summary in {LAB}"
 
 
-def usage(problem: str) -> int:
-    print(f"{__doc__}\n{problem}", file=sys.stderr)
-    return 2
+COMMANDS = {
+    "quick": quick, "train": train, "list": list_runs, "study": study, "accept": accept, "test": test,
+    "studies": lambda args: quick(args or [name for name, task in TASKS.items() if task not in MAIN]),
+    "setup": lambda args: print(f"ready: {sys.executable}"), "bench": lambda args: python("tests/bench.py"),
+    **{name: lambda args, module=module: importlib.import_module(module).main(args)
+       for name, module in (("upscale", "tools.upscale"), ("data", "datasets"), ("table", "tools.tables"))},
+}  # fmt: skip
 
 
-COMMANDS = {command.__name__: command for command in (quick, studies, train, study, accept, upscale, data, test, bench,
-                                                      table, setup)} | {"list": list_runs}  # fmt: skip
-
-
-def main(argv: list[str]) -> int:
-    no_venv = "--no-venv" in argv or bool(os.environ.get("NO_VENV"))
+def main(argv: list[str]) -> int | None:
     if "--offline" in argv:
         os.environ["NO_DOWNLOAD"] = "1"
     name, *args = [arg for arg in argv if arg not in ("--no-venv", "--offline")] or ["quick"]
@@ -300,19 +238,20 @@ def main(argv: list[str]) -> int:
         print(__doc__)
         return 0
     if name not in COMMANDS:
-        return usage(f"unknown command {name!r}")
+        print(f"{__doc__}\nunknown command {name!r}", file=sys.stderr)
+        return 2
     if sys.platform.startswith("linux") and name != "upscale":  # whose memory is to stay small
         # glibc hands large blocks back after every step; page faults then cost 10-15 % in training
         os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
         os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(16 << 30))
-    if not no_venv and "RANK" not in os.environ:  # torchrun's processes must not install side by side
+    # torchrun's processes must not install side by side
+    if "--no-venv" not in argv and "RANK" not in os.environ:
         make_environment(dev=name in ("test", "bench", "setup"))
         if Path(sys.prefix).resolve() != VENV.resolve():
             command = [str(VENV_PYTHON), str(ROOT / "run.py"), "--no-venv", name, *args]
             if os.name == "nt":  # execv would return to the shell before the work is done
                 return subprocess.run(command).returncode
             os.execv(command[0], command)
-    sys.path.insert(0, str(ROOT))
     return COMMANDS[name](args)
 
 

@@ -1,10 +1,10 @@
-"""Speed, each contestant beside the others in one run: `python3 run.py bench [PART ...]` writes results/bench.json.
+"""Speed, each contestant beside the others in one run: `python3 run.py bench` writes results/bench.json.
 
 Contestants take turns, and the median of their times counts. Large batches go to all of them in pieces of one size,
 which a cache holds. Metrics and the NumPy port of imresize must give our values; other resizers differ by rounding and
 borders. docs/speed.md is made from the JSON, which has the times of every contestant.
 """
-import json
+import functools
 import multiprocessing
 import os
 import statistics
@@ -22,8 +22,6 @@ import torch
 import torch.nn.functional as F
 import torchmetrics.functional.image as torchmetrics_image
 from PIL import Image
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as torchvision_functional
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -34,8 +32,8 @@ import training  # noqa: E402
 from tests.matlab import plain_imresize  # noqa: E402
 from tools import files, runs, upscale  # noqa: E402
 
-PIECE = 2**17  # values of images that the contestants of a metric get at a time
-COPY, OPENCV = "a copy of both images", "OpenCV, not antialiased"
+PIECE = 2**17  # values of images that the contestants get at a time
+COPY, OPENCV, PORT = "a copy of both images", "OpenCV, not antialiased", "NumPy port"
 GENERATOR = torch.Generator().manual_seed(0)
 
 
@@ -56,8 +54,9 @@ def race(contestants: dict[str, Callable[[], object]], seconds: float = 8.0, lea
 def row(what: str, times: dict[str, float], target: float | None, *against: str) -> dict:
     """Ours against the fastest of some contestants, of all the others where none is named."""
     against = min(against or times.keys() - {"ours"}, key=times.get)
-    return {"what": what, "seconds": times, "against": against, "ratio": times[against] / times["ours"],
-            "target": target}  # fmt: skip
+    ratio = times[against] / times["ours"]
+    print(f"{what}: {ratio:.2f} times as fast as {against}", flush=True)
+    return {"what": what, "seconds": times, "against": against, "ratio": ratio, "target": target}
 
 
 def photographs(num: int, height: int, width: int) -> torch.Tensor:
@@ -67,94 +66,79 @@ def photographs(num: int, height: int, width: int) -> torch.Tensor:
     return datasets.to_uint8(smooth + 0.1 * torch.rand(smooth.shape, generator=GENERATOR) - 0.05)
 
 
-def bench_metrics() -> list[dict]:
+def in_pieces(function: Callable, values: int, *images: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """The function applied to so many values of the images at a time."""
+    parts = [img.split(max(1, values // images[0][0].numel())) for img in images]
+    return lambda: torch.cat([function(*part) for part in zip(*parts, strict=True)])
+
+
+def bench_metrics(size: str, num: int, height: int, width: int, ssim_target: float) -> list[dict]:
     """torchmetrics counts SSIM's padded border, so only pytorch-msssim and piq stand beside ours there. PSNR must read
     both images once: a copy of both says how long memory takes for that.
     """
-    rows = []
-    shapes = {"10,000 of 32×32": (10_000, 32, 32), "16 of 512×512": (16, 512, 512), "one of 2048×1080": (1, 1080, 2048)}
-    for what, (num, height, width) in shapes.items():
-        hr_img = photographs(num, height, width)
-        sr_img = (hr_img.float() + 6 * torch.randn(hr_img.shape, generator=GENERATOR)).clamp(0, 255).round() / 255
-        pair, size = (sr_img, hr_img / 255), max(1, PIECE // hr_img[0].numel())
-
-        def split(metric, pair=pair, size=size):
-            return lambda: torch.cat([metric(x, y).reshape(-1)
-                                      for x, y in zip(*(img.split(size) for img in pair), strict=True)])  # fmt: skip
-
-        contestants = {
-            "ssim": {
-                "ours": lambda pair=pair: metrics.ssim(*pair),
-                "pytorch-msssim": split(lambda x, y: pytorch_msssim.ssim(x, y, data_range=1.0, size_average=False)),
-                "piq": split(lambda x, y: piq.ssim(x, y, downsample=False, reduction="none")),
-            },
-            "psnr": {
-                "ours": lambda pair=pair: metrics.psnr(*pair),
-                "piq": split(lambda x, y: piq.psnr(x, y, reduction="none")),
-                "torchmetrics": split(lambda x, y: torchmetrics_image.peak_signal_noise_ratio(
-                    x, y, data_range=1.0, dim=(1, 2, 3), reduction="none")),
-            },
-        }  # fmt: skip
-        for metric, ways in contestants.items():
-            values = {name: way().double() for name, way in ways.items()}
-            assert all((value - values["ours"]).abs().max() < 1e-2 for value in values.values()), metric
-            if metric == "psnr":
-                times = race(ways | {COPY: lambda pair=pair: [img.numpy().copy() for img in pair]})
-                rows += [row(f"psnr, {what}", times, 1.0, *ways.keys() - {"ours"}),
-                         row(f"psnr, {what}", times, 0.5, COPY)]  # fmt: skip
-            else:
-                rows.append(row(f"ssim, {what}", race(ways), 3.5 if num > 1000 else 1.5))
-    return rows
+    hr_img = photographs(num, height, width)
+    sr_img = (hr_img.float() + 6 * torch.randn(hr_img.shape, generator=GENERATOR)).clamp(0, 255).round() / 255
+    pair = sr_img, hr_img / 255
+    peers = {
+        "ssim": {"pytorch-msssim": lambda x, y: pytorch_msssim.ssim(x, y, data_range=1.0, size_average=False),
+                 "piq": lambda x, y: piq.ssim(x, y, downsample=False, reduction="none")},
+        "psnr": {"piq": lambda x, y: piq.psnr(x, y, reduction="none"),
+                 "torchmetrics": lambda x, y: torchmetrics_image.peak_signal_noise_ratio(
+                     x, y, data_range=1.0, dim=(1, 2, 3), reduction="none").reshape(-1)},
+    }  # fmt: skip
+    times = {}
+    for metric, others in peers.items():
+        ways = {"ours": functools.partial(getattr(metrics, metric), *pair)}
+        ways |= {name: in_pieces(other, PIECE, *pair) for name, other in others.items()}
+        values = {name: way().double() for name, way in ways.items()}
+        assert all((value - values["ours"]).abs().max() < 1e-2 for value in values.values()), metric
+        times[metric] = race(ways | ({COPY: lambda: [img.numpy().copy() for img in pair]} if metric == "psnr" else {}))
+    return [row(f"ssim, {size}", times["ssim"], ssim_target),
+            row(f"psnr, {size}", times["psnr"], 1.0, *peers["psnr"]),
+            row(f"psnr, {size}", times["psnr"], 0.5, COPY)]  # fmt: skip
 
 
-def bench_imresize() -> list[dict]:
+def bench_imresize(what: str, num: int, height: int, width: int, pillow_target: float) -> list[dict]:
     """uint8 to uint8, of photographs in channel order; interleaved ("channels last") for those who want that. On one
     thread, which is all that Pillow and the port use, then on two. OpenCV's bicubic does without antialiasing, so it
     reads a fourth as many pixels.
     """
+    img, size = photographs(num, height, width), [height // 2, width // 2]
+    arrays = list(img.permute(0, 2, 3, 1).contiguous().numpy())
+    few = arrays[:100]  # the port would take minutes for all: its time is scaled up
+
+    def torch_resize(part):
+        return F.interpolate(part, size, mode="bicubic", antialias=True)
+
+    fast = {  # torchvision calls the same function
+        "torch": in_pieces(torch_resize, 2**18, img),
+        "torch, channels last": in_pieces(torch_resize, 2**18, img.contiguous(memory_format=torch.channels_last)),
+    }
+    ways = fast | {
+        "ours": lambda: datasets.Fuzz(2)(img),
+        OPENCV: lambda: [cv2.resize(a, size[::-1], interpolation=cv2.INTER_CUBIC) for a in arrays],
+    }
+    alone = {
+        "Pillow": lambda: [np.asarray(Image.fromarray(a).resize(size[::-1], Image.Resampling.BICUBIC)) for a in arrays],
+        PORT: lambda: [plain_imresize(a, 0.5) for a in few],
+    }
+    ours, port = ways["ours"](), torch.from_numpy(np.stack(alone[PORT]())).permute(0, 3, 1, 2)
+    assert port.equal(ours[: len(few)]), "the port differs, so it is no contestant"
+    for name, way in fast.items():
+        far = (way().int() - ours.int())[..., 2:-2, 2:-2].abs() > 1
+        assert far.float().mean() < 1e-4, f"{name} resizes in another way"
     rows, num_threads = [], torch.get_num_threads()
-    cases = {"one of 2040×1356, halved": (1, 1356, 2040), "10,000 of 32×32, halved (Fuzz)": (10_000, 32, 32)}
-    for what, img in ((what, photographs(*shape)) for what, shape in cases.items()):
-        arrays, size = list(img.permute(0, 2, 3, 1).contiguous().numpy()), [side // 2 for side in img.shape[2:]]
-        interleaved = img.contiguous(memory_format=torch.channels_last)
-        few = arrays[:100]  # the port would take minutes for all: its time is scaled up
-
-        def pieces(resize, img=img):  # as many values as `imresize` takes at a time
-            return lambda: torch.cat([resize(part) for part in img.split(max(1, 2**18 // img[0, 0].numel() // 3))])
-
-        def torch_resize(part, size=size):
-            return F.interpolate(part, size, mode="bicubic", antialias=True)
-
-        ways = {
-            "ours": lambda img=img: datasets.Fuzz(2)(img),
-            "torch": pieces(torch_resize),
-            "torch, channels last": pieces(torch_resize, interleaved),
-            "torchvision": pieces(lambda part, size=size: torchvision_functional.resize(
-                part, size, InterpolationMode.BICUBIC, antialias=True)),
-            OPENCV: lambda arrays=arrays, size=size: [
-                cv2.resize(a, size[::-1], interpolation=cv2.INTER_CUBIC) for a in arrays],
-        }  # fmt: skip
-        alone = {
-            "Pillow": lambda arrays=arrays, size=size: [
-                np.asarray(Image.fromarray(a).resize(size[::-1], Image.Resampling.BICUBIC)) for a in arrays],
-            "NumPy port": lambda few=few: [plain_imresize(a, 0.5) for a in few],
-        }  # fmt: skip
-        ours, fast = ways["ours"](), [name for name in ways if name.startswith("torch")]
-        port = torch.from_numpy(np.stack(alone["NumPy port"]())).permute(0, 3, 1, 2)
-        assert port.equal(ours[: len(few)]), "the port differs, so it is no contestant"
-        for name in fast:
-            far = (ways[name]().int() - ours.int())[..., 2:-2, 2:-2].abs() > 1
-            assert far.float().mean() < 1e-4, f"{name} resizes in another way"
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            cv2.setNumThreads(threads)
-            times, title = race(ways | (alone if threads == 1 else {})), f"imresize, {what}, {threads} thread"
-            if threads == 1:
-                times["NumPy port"] *= len(arrays) / len(few)
-                targets = {"NumPy port": 20.0, "Pillow": 0.5 if len(img) == 1 else 1.0, OPENCV: None}
-                rows += [row(title, times, target, peer) for peer, target in targets.items()]
-            rows.append(row(title + "s" * (threads > 1), times, None, *fast))
-        torch.set_num_threads(num_threads)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+        title = f"imresize, {what}, {threads} thread" + "s" * (threads > 1)
+        times = race(ways | (alone if threads == 1 else {}))
+        if threads == 1:
+            times[PORT] *= len(arrays) / len(few)
+            rows += [row(title, times, target, peer)
+                     for peer, target in ((PORT, 20.0), ("Pillow", pillow_target), (OPENCV, None))]  # fmt: skip
+        rows.append(row(title, times, None, *fast))
+    torch.set_num_threads(num_threads)
     return rows
 
 
@@ -168,40 +152,27 @@ def upscale_alone(name: str, in_tiles: bool) -> tuple[float, float]:
     return time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def bench_upscale() -> list[dict]:
-    rows = []
-    for name in ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"):  # run.py's, which upscale.py does without
-        os.environ.pop(name, None)
-    for name in ("srnet_x2", "resshuffle_x4"):
-        found = {}
-        for way, in_tiles in (("ours", True), ("the whole image at once", False)):
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                found[way] = pool.submit(upscale_alone, name, in_tiles).result()
-        times, memory = ({way: pair[k] for way, pair in found.items()} for k in range(2))
-        rows.append(row(f"{name}, 800×1200, in tiles", times, 0.87) | {"peak memory (GB)": memory})
-    return rows
+def bench_upscale(name: str) -> list[dict]:
+    for variable in ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"):  # run.py's, which upscale.py does without
+        os.environ.pop(variable, None)
+    times, memory = {}, {}
+    for way, in_tiles in (("ours", True), ("the whole image at once", False)):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            times[way], memory[way] = pool.submit(upscale_alone, name, in_tiles).result()
+    return [row(f"{name}, 800×1200, in tiles", times, 0.87) | {"peak memory (GB)": memory}]
 
 
-PARTS = {"imresize": bench_imresize, "metrics": bench_metrics, "upscale": bench_upscale}
-
-
-def main(names: list[str], path: Path = ROOT / "results" / "bench.json") -> int:
-    """Measure the named parts anew, or all. What is not measured stays, if it was measured with the same versions."""
-    if unknown := set(names) - set(PARTS):
-        print(f"bench has the parts {', '.join(PARTS)}; found {', '.join(sorted(unknown))}.", file=sys.stderr)
-        return 2
-    environment, rows = runs.environment(torch.device("cpu")), []
-    if names and path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
-        rows = old["rows"] if old["environment"] == environment else []
-    for part in names or PARTS:
-        measured = [{"part": part} | one for one in PARTS[part]()]
-        for one in measured:
-            print(f"{one['what']}: {one['ratio']:.2f} times as fast as {one['against']}", flush=True)
-        rows = [one for one in rows if one["part"] != part] + measured
-        files.write_json(path, {"environment": environment, "rows": rows})
-    return 0
-
+RACES = (
+    (bench_imresize, "one of 2040×1356, halved", 1, 1356, 2040, 0.5),
+    (bench_imresize, "10,000 of 32×32, halved (Fuzz)", 10_000, 32, 32, 1.0),
+    (bench_metrics, "10,000 of 32×32", 10_000, 32, 32, 3.5),
+    (bench_metrics, "16 of 512×512", 16, 512, 512, 1.5),
+    (bench_metrics, "one of 2048×1080", 1, 1080, 2048, 1.5),
+    (bench_upscale, "srnet_x2"),
+    (bench_upscale, "resshuffle_x4"),
+)
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    rows = [row for bench, *case in RACES for row in bench(*case)]
+    environment = runs.environment(torch.device("cpu"))
+    files.write_json(ROOT / "results" / "bench.json", {"environment": environment, "rows": rows})

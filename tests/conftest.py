@@ -59,8 +59,8 @@ def write_run(folder: Path, settings: Mapping, data=None, model=None, finished=T
     if model:
         files.save_tensors(folder / "model.pth", model.state_dict())
         info["weights"] = files.file_fingerprint(folder / "model.pth")
-    data, info = data or {"name": "none", "fingerprint": "0"}, info | {
-        "history": files.text_checksum(folder / "history.csv")}
+    info["history"] = files.text_checksum(folder / "history.csv")
+    data = data or {"name": "none", "fingerprint": "0"}
     runs.write_info(folder, {"finished": finished, "settings": settings, "data": data, **info})
     return runs.read_run(folder)
 

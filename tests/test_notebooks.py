@@ -1,12 +1,10 @@
 """notebooks.py on tiny notebooks; the committed notebooks as they lie here; and the real ones, run small."""
 import ast
 import itertools
-import json
 import re
 import sys
 from pathlib import Path
 
-import matplotlib.text
 import nbformat
 import pytest
 import torch
@@ -34,11 +32,10 @@ TINY: dict[str, dict] = {
     "colorization": SMALL | {"num_test": 40, "num_images": 200, "num_valid": 20, "batch_size": 8,
                              "arms": ["mse", "perceptual", "regularised", "fast", "unet", "chroma"]},
 }  # fmt: skip
-SHOWN = {  # figures that a page keeps beside its runs, and how many it shows besides
-    "task1": ({"curves", "psnr_per_image", "panels", "photographs"}, 1),
-    "task2": ({"degradation"}, 4),
-    "multi": ({"ladder", "arms", "stages", "change", "unseen", "hero"}, 2), "srgan_x4": ({"curves", "panels"}, 0),
-    "resshuffle_x4": ({"curves", "panels"}, 1), "joint_restoration": ({"cat"}, 3), "colorization": (set(), 3),
+SHOWN = {  # figures that a page keeps, and how many it shows in all
+    "task1": ("curves psnr_per_image panels photographs", 5), "task2": ("degradation", 5),
+    "multi": ("ladder arms stages change unseen hero", 8), "srgan_x4": ("curves panels", 2),
+    "resshuffle_x4": ("curves panels", 3), "joint_restoration": ("cat", 4), "colorization": ("", 3),
 }  # fmt: skip
 
 
@@ -53,9 +50,9 @@ def write(path: Path, *cells) -> Path:
 
 
 def text_of(path: Path) -> list[str]:
-    """Each code cell's stdout."""
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    return ["".join(o.text for o in cell.outputs if o.get("name") == "stdout") for cell in cells]
+    """Each cell's stdout."""
+    cells = nbformat.read(path, as_version=4).cells
+    return ["".join(o.text for o in cell.get("outputs", []) if o.get("name") == "stdout") for cell in cells]
 
 
 def test_execute_runs_here_injects_parameters_and_leaves_plain_text(tmp_path):
@@ -64,7 +61,6 @@ def test_execute_runs_here_injects_parameters_and_leaves_plain_text(tmp_path):
         folder / "sr 笔记.ipynb",
         code("profile = 'study'\nnum_epochs: int = 90", "parameters"),
         code("import sys, os; print(profile, num_epochs, sys.executable, os.getcwd(), sep='\\n')"),
-        code("print('\\r 50%', end='\\rlong line\\rshort')\nprint('\\ndone')"),
         code("import tqdm, sys\nfor _ in tqdm.tqdm(range(4), file=sys.stdout, leave=False): pass"),
         code("import matplotlib.pyplot as plt\nplt.plot([0, 1]);"),
     )
@@ -72,52 +68,42 @@ def test_execute_runs_here_injects_parameters_and_leaves_plain_text(tmp_path):
     out = execute(path, tmp_path / "out" / "copy.ipynb", {"profile": "quick", "num_epochs": 2})
     assert path.read_bytes() == before and [p.name for p in out.parent.iterdir()] == ["copy.ipynb"]
     cells = nbformat.read(out, as_version=4).cells
-    assert [cell.execution_count for cell in cells] == [1, 2, 3, 4, 5, 6]
-    assert cells[1].source == "profile = 'quick'\nnum_epochs = 2"
+    assert [cell.execution_count for cell in cells] == [1, 2, 3, 4, 5]
     assert text_of(out)[2].splitlines() == ["quick", "2", sys.executable, str(folder)]
-    assert text_of(out)[3] == "short\ndone\n" and cells[4].outputs == []
-    assert "image/png" in cells[5].outputs[-1].data and not any("execution" in cell.metadata for cell in cells)
+    assert cells[3].outputs == [] and "image/png" in cells[4].outputs[-1].data
 
 
 def test_in_place_is_rewritten_whole_and_a_failure_changes_nothing(tmp_path):
     path = write(tmp_path / "a.ipynb", code("n = 3", "parameters", execution_count=9), code("print(n)"))
     refuses(NotebookError, "runs in place without parameters", execute, path, None, {"n": 4})
     assert execute(path) == path and text_of(path) == ["", "3\n"]
-    book = json.loads(path.read_text())
-    assert [cell["execution_count"] for cell in book["cells"]] == [1, 2]
-    book["cells"][1]["source"] = "1 / 0"
-    path.write_text(json.dumps(book))
-    before = path.read_bytes()
+    before = path.read_text().replace("print(n)", "1 / 0")
+    path.write_text(before)
     refuses(NotebookError, "The file is as it was", execute, path)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("source, error, said", [
-    ("print('before')\n1 / 0", NotebookError, r"a\.ipynb failed: code cell 2, ZeroDivisionError.*out\.ipynb"),
+    ("1 / 0", NotebookError, r"a\.ipynb failed: code cell 2, ZeroDivisionError.*out\.ipynb"),
     ("import os; os._exit(9)", NotebookError, "its Python process died"),
-    ("import time; time.sleep(60)", NotebookError, "a cell took longer than 3 s"),
     ("raise KeyboardInterrupt", KeyboardInterrupt, None),
 ])  # fmt: skip
 def test_a_failure_is_told_in_a_sentence_and_leaves_a_readable_copy(tmp_path, source, error, said):
     path, out = write(tmp_path / "a.ipynb", code("print('first')"), code(source)), tmp_path / "out.ipynb"
-    refuses(error, said, execute, path, out, timeout=3)
-    if error is NotebookError:
-        assert text_of(out)[0] == "first\n"
+    refuses(error, said, execute, path, out)
+    assert error is KeyboardInterrupt or text_of(out)[0] == "first\n"
 
 
-@pytest.mark.parametrize("runner", [lambda path, p: execute(path, path.with_name("out.ipynb"), p), run_cells])
-def test_parameters_are_refused_before_anything_runs(tmp_path, runner):
+@pytest.mark.parametrize("name, parameters, error, said", [
+    ("a", {"profil": "quick", "n": 1}, NotebookError, r"a\.ipynb has no parameter profil; it has profile, n\."),
+    ("b", {"profile": "quick"}, NotebookError, "has 0 cells tagged 'parameters'"),
+    ("c", {}, FileNotFoundError, r"No notebook at .*c\.ipynb"), ("d", {}, NotebookError, r"d\.ipynb is not a notebook"),
+])  # fmt: skip
+def test_parameters_are_refused_before_anything_runs(tmp_path, name, parameters, error, said):
     write(tmp_path / "a.ipynb", code("raise SystemError"), code("profile, n = 'study', 0", "parameters"))
     write(tmp_path / "b.ipynb", code("profile = 'study'"))
     (tmp_path / "d.ipynb").write_text("{}")
-    for name, parameters, error, said in (
-        ("a", {"profil": "quick", "n": 1}, NotebookError, r"a\.ipynb has no parameter profil; it has profile, n\."),
-        ("a", {"n": object()}, NotebookError, r"n of a\.ipynb must be text, a number"),
-        ("b", {"profile": "quick"}, NotebookError, "has 0 cells tagged 'parameters'"),
-        ("c", {}, FileNotFoundError, r"No notebook at .*c\.ipynb"),
-        ("d", {}, NotebookError, r"d\.ipynb is not a notebook"),
-    ):
-        refuses(error, said, runner, tmp_path / f"{name}.ipynb", parameters)
+    refuses(error, said, run_cells, tmp_path / f"{name}.ipynb", parameters)
 
 
 def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsys, monkeypatch):
@@ -131,32 +117,28 @@ def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsy
     )
     (folder / "helper_beside.py").write_text("VALUE = 7\n")
     monkeypatch.chdir(tmp_path)
-    paths = list(sys.path)
     names = run_cells(path, {"num_epochs": 2, "data_root": tmp_path}, until="training")
     assert (names["num_epochs"], names["here"], names["data_root"]) == (2, str(folder), str(tmp_path))
-    assert capsys.readouterr().out == "2\n7\n"
-    assert Path.cwd() == tmp_path and sys.path == paths
+    assert capsys.readouterr().out == "2\n7\n" and Path.cwd() == tmp_path and str(folder) not in sys.path
     refuses(NotebookError, "no code cell tagged 'evaluation'", run_cells, path, until="evaluation")
     with pytest.raises(ZeroDivisionError) as caught:
         run_cells(path)
     assert str(caught.traceback[-1].frame.code.raw.co_filename) == "a.ipynb cell 4"
 
 
-def test_another_notebooks_run_is_the_studys_or_what_its_cells_find_or_train_now(tmp_path, monkeypatch, capsys):
+def test_another_notebooks_run_is_the_studys_or_what_its_cells_find_or_train_now(tmp_path, monkeypatch):
     monkeypatch.setattr(notebooks, "__file__", str(tmp_path / "tools" / "notebooks.py"))
     write(tmp_path / settings.NOTEBOOKS["task2"],
           code("profile = data_root = results_root = changes = ''", "parameters"),
           code("run = profile, data_root, results_root, changes", "training"), code("1 / 0"))  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    changes = {"dataset": "mine", "lambda_sr": 10.0}
-    task = task_in(Path("results"), {}, "multi", changes=changes)  # relative: to where one stands, not the notebook
-    here = str(tmp_path / "elsewhere" / "results")
+    here = str(tmp_path / "elsewhere" / "results")  # a relative path counts from where one stands
+    task = task_in(Path("results"), {}, "multi", changes={"dataset": "mine", "lambda_sr": 10.0})
     write_run(task.results_root / "task2", {})  # without weights it does not serve
     assert notebooks.require_run("task2", task) == ("study", here, here, {"dataset": "mine"})
-    assert notebooks.NOTEBOOKS["task2"] in capsys.readouterr().out
     write_run(task.results_root / "task2", {}, model=torch.nn.Linear(1, 1))
-    assert notebooks.require_run("task2", task).has_weights and not capsys.readouterr().out
+    assert notebooks.require_run("task2", task).has_weights
     task.profile = "quick"
     assert notebooks.require_run("task2", task) == ("quick", here, here, {"dataset": "mine"})
 
@@ -166,32 +148,28 @@ def test_a_committed_notebook_is_plain_and_as_it_ran_from_top_to_bottom(name):
     cells = nbformat.read(ROOT / name, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
     outputs = [output for cell in code for output in cell.outputs]
-    kinds = [kind for output in outputs for kind in output.get("data", {})]
+    kinds = " ".join(kind for output in outputs for kind in output.get("data", {}))
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    assert cells[0].source.startswith("# ") and all(cell.source.strip() for cell in cells)
     tags = [tag for cell in code for tag in cell.metadata.get("tags", [])]
     assert tags.count("parameters") == 1 and "injected-parameters" not in tags
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
-    assert any("image/" in kind for kind in kinds) and not any("widget" in kind for kind in kinds)
+    assert "image/" in kinds and "widget" not in kinds
     for cell in code:
         ast.parse(cell.source)  # no magics: run.py train reads it as plain Python
         assert len([line for line in cell.source.splitlines() if line.strip(" #")]) <= 15, "belongs in a module"
-        assert "get_ipython(" not in cell.source
-    assert (ROOT / name).stat().st_size < 1e6, "code hosts stop rendering notebooks above a megabyte"
-    texts = [cell.source for cell in cells] + [str(o.get("text", "")) + str(o.get("evalue", "")) for o in outputs]
-    texts += [str(content) for o in outputs for kind, content in o.get("data", {}).items() if kind.startswith("text/")]
-    folders = rf"/(home|Users|root|tmp|var/folders)/\w|[A-Z]:\\+Users|{re.escape(str(ROOT))}\b"
-    assert not re.findall(rf"(?<![\w.~-])(?:{folders})", "\n".join(texts)), "names a folder of one machine"
+    page = (ROOT / name).read_text(encoding="utf-8")
+    assert len(page.encode()) < 1e6, "code hosts stop rendering notebooks above a megabyte"
+    folders = rf"/(home|Users|root|tmp|var/folders)/\w|[A-Z]:\\\\+Users|{re.escape(str(ROOT))}\b"
+    assert not re.search(rf"(?<![\w.~-])(?:{folders})", page), "names a folder of one machine"
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """page(task, profile) runs a notebook with the settings of TINY, once, on an empty data folder; returns its names,
-    and the figures that it shows by name.
+    """page(task, profile) runs a notebook with the settings of TINY on an empty data folder; returns its names, and the
+    figures that it shows by name.
     """
-    folder, ran = tmp_path_factory.mktemp("pages"), {}
+    folder, photographs, all_drawn = tmp_path_factory.mktemp("pages"), drawn.embedded_photographs, datasets.DrawnDataset
     (folder / "no data").mkdir()
-    photographs, all_drawn = drawn.embedded_photographs, datasets.DrawnDataset
     with pytest.MonkeyPatch.context() as patch:
         for task, table in settings.TABLES.items():
             rows = {name: (value, value, value, "") for name, value in TINY[task].items() if name in table}
@@ -207,35 +185,37 @@ def page(tmp_path_factory):
         for module in (drawn, datasets):
             patch.setattr(module, "embedded_photographs", cut)
         patch.setattr(datasets, "DrawnDataset", lambda train: all_drawn(train, 240 if train else 60))
-        patch.setenv("NO_DOWNLOAD", "1")
 
         def run(task, profile, until=None):
-            if (task, profile) not in ran:
-                shown = {}
-                patch.setattr(plots, "show", lambda fig, name="", *_, **__: shown.update({name or len(shown): fig}))
-                parameters = {"profile": profile, "data_root": str(folder / "no data"), "results_root": str(folder)}
-                ran[task, profile] = run_cells(ROOT / settings.NOTEBOOKS[task], parameters, until), shown
-            return ran[task, profile]
+            shown = {}
+            patch.setattr(plots, "show", lambda fig, name="", *_, **__: shown.update({name or len(shown): fig}))
+            parameters = {"profile": profile, "data_root": str(folder / "no data"), "results_root": str(folder)}
+            return run_cells(ROOT / settings.NOTEBOOKS[task], parameters, until), shown
 
         yield run
 
 
 @pytest.mark.parametrize("task", settings.NOTEBOOKS)
-def test_a_page_runs_in_small_on_the_embedded_sample(task, page, tmp_path):
+def test_a_page_runs_in_small_on_the_embedded_sample(task, page):
     names, shown = page(task, "quick")
-    kept, others = SHOWN[task]
-    assert kept <= set(shown) and len(shown) >= len(kept) + others
-    assert all(figure.get_suptitle() or figure.findobj(matplotlib.text.Text) for figure in shown.values())
+    kept, num_shown = SHOWN[task]
+    assert set(kept.split()) <= set(shown) and len(shown) >= num_shown
     found = runs.find_runs(names["task"].results_root, task)
     assert found and all(run.folder.parts[-3:-1] == ("lab", task) for run in found)  # the study is left alone
     recorded = [runs.read_info(path.parent) for path in names["task"].lab_folder.rglob("run.json")]
-    assert len([info for info in recorded if info.get("summary")]) == 1 and names["task"].profile == "quick"
+    assert len([info for info in recorded if info.get("summary")]) == 1
+    if task == "joint_restoration":  # mixes its damages within each batch: batch norm learns their common statistics
+        for batch in names["batches"](torch.Generator().manual_seed(0)):
+            noise = (batch["img"] != batch["truth"]).any(1).float().mean((1, 2)) > 0.5  # nearly every pixel is moved
+            mask = (batch["img"] == 0).all(1).sum((1, 2)) >= 8 * 8
+            kinds = torch.stack([noise & ~mask, mask & ~noise, noise & mask]).sum(1)
+            assert (noise | mask).all() and kinds.min() >= len(noise) // 8  # a third each, but for chance
 
 
 @pytest.mark.parametrize("task", settings.NOTEBOOKS)
 def test_the_documents_own_recipe_runs_up_to_its_training(task, page):
     names, _ = page(task, "reference", until=None if task == "multi" else "training")  # of whose arms there is but one
-    assert names["settings"] == settings.choose(task, "reference") and names["task"].profile == "reference"
+    assert names["settings"] == settings.choose(task, "reference")
     trained = runs.find_runs(names["task"].results_root, task)
     assert any(run.info["profile"] == "reference" for run in trained)
     if task == "task2":
@@ -244,31 +224,19 @@ def test_the_documents_own_recipe_runs_up_to_its_training(task, page):
         assert [*names["rungs"].runs] == [("joint", 0)] and "joint" in names["table"].index
 
 
-def test_joint_restoration_mixes_its_damages_within_each_batch(page):
-    """Else batch norm learns under the statistics of one damage at a time, and is judged under their mean."""
-    names, _ = page("joint_restoration", "quick")
-    for batch in names["batches"](torch.Generator().manual_seed(0)):
-        noise = (batch["img"] != batch["truth"]).any(1).float().mean((1, 2)) > 0.5  # nearly every pixel is moved
-        mask = (batch["img"] == 0).all(1).sum((1, 2)) >= 8 * 8
-        assert (noise | mask).all()
-        kinds = torch.stack([noise & ~mask, mask & ~noise, noise & mask]).sum(1)
-        assert kinds.min() >= len(noise) // 8  # a third each, but for chance
-
-
 def test_a_page_in_a_kernel_shows_images_and_no_errors_and_takes_classes_of_ones_own(tmp_path):
     for number, (part, name) in enumerate(itertools.product(("train", "test"), ("cat", "dog", "empty"))):
+        (tmp_path / "mine" / part / name).mkdir(parents=True)
         for k in range(0 if (part, name) == ("test", "empty") else 20):
             save(tmp_path / "mine" / part / name / f"{k}.png", random_image(32, 32, 20 * number + k))
-    (tmp_path / "mine" / "test" / "empty").mkdir(exist_ok=True)
-    changes = TINY["task2"] | {"dataset": "mine"}
     out = execute(ROOT / settings.NOTEBOOKS["task2"], tmp_path / "out.ipynb", {
-        "profile": "quick", "data_root": str(tmp_path), "results_root": str(tmp_path / "results"), "changes": changes})
+        "profile": "quick", "data_root": str(tmp_path), "results_root": str(tmp_path / "results"),
+        "changes": TINY["task2"] | {"dataset": "mine"}})  # fmt: skip
     outputs = [o for cell in nbformat.read(out, as_version=4).cells for o in cell.get("outputs", [])]
     assert not [o.text for o in outputs if o.get("name") == "stderr"]
     kinds = [kind for o in outputs for kind in o.get("data", {})]
     assert sum(kind.startswith("image/") for kind in kinds) >= 6 and "text/html" in kinds  # figures, tables
-    said = "".join(text_of(out))
-    assert "Profile quick · " in said and "mine: 54 training, 6 validation, 40 test images" in said
+    assert "mine: 54 training, 6 validation, 40 test images" in "".join(text_of(out))
     [run] = runs.find_runs(tmp_path / "results", "task2")
     assert run.info["data"]["name"] == "mine" and set(run.info["summary"]) >= {"clean", "degraded"}
 

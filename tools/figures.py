@@ -13,11 +13,9 @@ from ladder import ARMS
 from tools import plots
 
 WORDS = {
-    "en": {"title": "Adapting the classifier brings most; super-resolution adds one point",
-           "one": "Adaptation first", "two": "Super-resolution first", "degraded": "degraded", "adapt": "+ adaptation",
+    "en": {"one": "Adaptation first", "two": "Super-resolution first", "degraded": "degraded", "adapt": "+ adaptation",
            "sr": "+ super-resolution", "joint": "+ joint training", "clean": "clean images",
            "accuracy": "Test accuracy (%)",
-           "note": "{data}, {num:,} test images, mean of {seeds} seeds",
            "hero": "Super-resolution adds one point to a classifier that has adapted to small images",
            "hero note": "{data}, {num:,} test images, mean of {seeds} seeds. The images: seed {seed}.",
            "columns": ["16×16 input", "control", "frozen", "clean"],
@@ -33,7 +31,7 @@ WORDS = {
 
 
 def waterfall_paths(table: pd.DataFrame, words: Mapping) -> tuple[dict, dict]:
-    """`plots.ladder`'s paths and ceiling, from a ladder's table."""
+    """`plots.waterfall`'s paths and ceiling, from a ladder's table."""
     percent = 100 * table.accuracy
     first = [("degraded", "degraded"), ("adapt", "control"), ("sr", "frozen"), ("joint", "joint")]
     second = [("degraded", "degraded"), ("sr", "cascade"), ("adapt", "frozen")]
@@ -46,19 +44,19 @@ def waterfall_paths(table: pd.DataFrame, words: Mapping) -> tuple[dict, dict]:
 
 def waterfall(scores, table: pd.DataFrame) -> Figure:
     """The way from degraded to clean, step by step."""
-    words = WORDS["en"]
+    words, title = WORDS["en"], "Adapting the classifier brings most; super-resolution adds one point"
     num, seeds = len(scores.ladder.test_lr), len(scores.settings.seeds)
-    note = words["note"].format(data=scores.test_set.name, num=num, seeds=seeds)
-    return plots.waterfall(*waterfall_paths(table, words), words["accuracy"], words["title"], note)
+    note = f"{scores.test_set.name}, {num:,} test images, mean of {seeds} seeds"
+    return plots.waterfall(*waterfall_paths(table, words), words["accuracy"], title=title, note=note)
 
 
 def over_control(scores) -> Figure:
     """Every fine-tuned arm against the control, as paired differences."""
     arms = [rung for rung in scores.rungs if rung in ARMS and rung != "control"]
     rows = {rung: scores.compare(rung, "control") for rung in arms}
-    covers = next(iter(rows.values())).get("covers", "images")
-    note = f"{scores.test_set.name}, {len(scores.ladder.test_lr):,} test images; lines: 95 % confidence intervals over "
-    return plots.differences(rows, "Accuracy over the control (points)", note=note + f"{covers}; small dots: seeds",
+    note = (f"{scores.test_set.name}, {len(scores.ladder.test_lr):,} test images; lines: 95 % confidence intervals "
+            f"over {rows[arms[0]]['covers']}; small dots: seeds")
+    return plots.differences(rows, "Accuracy over the control (points)", note=note,
                              title="Behind SRNet every arm gains about a point, whatever its loss", zero="control")
 
 
@@ -119,8 +117,6 @@ def hero(scores, table: pd.DataFrame, language: str = "en", font: str | None = N
     words, strips = WORDS[language], []
     frozen, control, clean = (scores.correct(rung, [scores.first])[0] for rung in ("frozen", "control", "clean"))
     for label, ahead, behind in (("helps", frozen, control), ("harms", control, frozen)):
-        there = (ahead & ~behind).nonzero()[:, 0]
-        there = there if len(there) else torch.arange(len(clean))  # a short run's arms may all agree
         sure = sum(scores.test(rung)["probability"] for rung in ("frozen", "control")) * clean
         index = (sure + 3 * (ahead & ~behind)).argmax()[None]
         seen = {rung: predictions(scores, rung, index) for rung in ("control", "frozen", "clean")}

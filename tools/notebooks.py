@@ -24,7 +24,7 @@ from typing import Any
 
 import pandas as pd
 
-from tools import files, runs
+from tools import files, plots, runs
 from tools.settings import NOTEBOOKS
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -34,45 +34,31 @@ class NotebookError(ValueError):
     """A notebook that cannot be run as asked, or one of whose cells failed."""
 
 
-def execute(
-    path: str | Path, out: str | Path | None = None, parameters: dict[str, Any] | None = None,
-    timeout: float | None = None,
-) -> Path:  # fmt: skip
+def execute(path: str | Path, out: str | Path | None = None, parameters: dict[str, Any] | None = None) -> Path:
     """Run a notebook in a kernel of this very Python, its own folder as working directory, and write it.
 
     out: where the executed copy goes; None writes into the notebook itself, which takes no parameters, since
     what is committed is the notebook as it stands. parameters: {name: text, number, list, dict ...}.
-    timeout: seconds a cell may take, None for no limit. The file appears whole or not at all.
     Raises NotebookError when a cell fails; the cells run so far are then kept in `out` for reading, while a
     notebook run in place stays as it was. Returns the path written.
     """
     import nbformat
-    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-
-    class OwnKernelManager(AsyncKernelManager):
-        """A kernel of sys.executable: an installed kernelspec named python3 may belong to another Python."""
-
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            launcher = ["-m", "ipykernel_launcher", "--log-level=ERROR", "-f", "{connection_file}"]
-            return KernelSpec(argv=[sys.executable, *launcher], display_name="Python 3", language="python")
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     path = Path(path).resolve()
     out = path if out is None else Path(out).resolve()
     if out == path and parameters:
         raise NotebookError(f"{path.name} runs in place without parameters: give another file as `out`.")
     book = nbformat.from_dict(_inject(_read(path), parameters, path.name))
-    total = sum(map(_is_code, book.cells))
+    total, started = sum(map(_is_code, book.cells)), 0.0
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            cell.metadata.pop("execution", None)
-    started = 0.0
 
-    def before_cell(cell: Any, cell_index: int) -> None:
+    def before_cell(cell: Any, **_: Any) -> None:
         nonlocal started
         started = time.monotonic()
         first_line = cell.source.strip().splitlines()[0][:70]
@@ -83,18 +69,15 @@ def execute(
                 signal.SIGINT, lambda: asyncio.ensure_future(client.km.interrupt_kernel())
             )
 
-    def after_cell(**_: Any) -> None:
-        print(f"{time.monotonic() - started:.1f} s", flush=True)
-
     client = NotebookClient(
-        book, timeout=timeout, kernel_name="python3", kernel_manager_class=OwnKernelManager,
-        resources={"metadata": {"path": str(path.parent)}}, record_timing=False, store_widget_state=False,
+        book, resources={"metadata": {"path": str(path.parent)}}, record_timing=False, store_widget_state=False,
+        km=AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[])),  # of this Python, not another's
         coalesce_streams=True,  # of a progress bar the last state stays
-        on_cell_execute=before_cell, on_cell_executed=after_cell,
+        on_cell_execute=before_cell,
+        on_cell_executed=lambda **_: print(f"{time.monotonic() - started:.1f} s", flush=True),
     )  # fmt: skip
     # figures go into the notebook whatever backend the shell asks for
-    env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    failure = None
+    env, failure = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}, ""
     try:
         client.execute(env=env)
     except CellExecutionError as error:
@@ -102,11 +85,14 @@ def execute(
             raise KeyboardInterrupt from None
         print("\n" + "\n".join(ANSI.sub("", error.traceback).splitlines()[-20:]), flush=True)
         failure = f"code cell {client.code_cells_executed}, {error.ename}: {ANSI.sub('', error.evalue)}"
-    except CellTimeoutError:
-        failure = f"a cell took longer than {timeout} s"
     except DeadKernelError:
         failure = "its Python process died, most often for want of memory"
-    _tidy(book)
+    for cell in book.cells:
+        if cell.cell_type == "code":  # no output that shows nothing
+            cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
+    book.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+                     "language_info": {"name": "python", "file_extension": ".py",
+                                       "mimetype": "text/x-python"}}  # nothing of this machine
     if failure and out == path:
         raise NotebookError(f"{path.name} failed: {failure}. The file is as it was.")
     files.write_whole(out, lambda beside: beside.write_text(nbformat.writes(book) + "\n", encoding="utf-8"))
@@ -118,9 +104,9 @@ def execute(
 def run_cells(path: str | Path, parameters: dict[str, Any] | None = None, until: str | None = None) -> dict[str, Any]:
     """Run a notebook's code cells in this process as plain Python and return their namespace.
 
-    Needs no Jupyter. The notebook's folder is the working directory and importable meanwhile; figures are
-    drawn off screen; a last expression is printed. until: stop after the first
-    cell with this tag. Exceptions of the cells pass through, with the cell's lines in the traceback.
+    Needs no Jupyter. The notebook's folder is the working directory and importable meanwhile; figures are drawn off
+    screen; a last expression is printed. until: stop after the first cell with this tag.
+    Exceptions of the cells pass through, with the cell's lines in the traceback.
     """
     path = Path(path).resolve()
     cells = [cell for cell in _inject(_read(path), parameters, path.name)["cells"] if _is_code(cell)]
@@ -134,10 +120,8 @@ def run_cells(path: str | Path, parameters: dict[str, Any] | None = None, until:
     sys.path.insert(0, str(path.parent))
     try:
         for cell in cells[: None if stop is None else stop + 1]:
-            injected = "injected-parameters" in _tags(cell)
-            number += not injected
-            title = f"{path.name} {'injected parameters' if injected else f'cell {number}'}"
-            _run_source(cell["source"], title, namespace)
+            number += (is_own := "injected-parameters" not in _tags(cell))
+            _run_source(cell["source"], f"{path.name} {f'cell {number}' if is_own else 'parameters'}", namespace)
     finally:
         os.chdir(folder)
         with contextlib.suppress(ValueError):
@@ -160,19 +144,8 @@ def require_run(name: str, task: Any) -> Any:
 
 def show_source(*objects: Any) -> None:
     """The code of functions or classes, in a notebook: what a cell calls can be read where it is called."""
-    from tools.plots import in_notebook
-
     source = "\n\n".join(textwrap.dedent(inspect.getsource(thing)).rstrip() for thing in objects)
-    if not in_notebook():
-        return print(source)
-    from IPython.display import display
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import PythonLexer
-
-    box = "font-family: monospace; line-height: 1.35; padding: 0.6em 0.8em"
-    html = highlight(source, PythonLexer(), HtmlFormatter(noclasses=True, prestyles=box))
-    display({"text/html": html, "text/plain": source}, raw=True)
+    plots.display_markdown(f"```python\n{source}\n```")
 
 
 def snapshot(step: int, values: dict, run: Any, img: Any, truth: Any, every: int) -> None:
@@ -181,7 +154,6 @@ def snapshot(step: int, values: dict, run: Any, img: Any, truth: Any, every: int
     colorization lists them.
     """
     from datasets import to_uint8
-    from tools import plots
     from training import predict
 
     epoch = values.get("epoch", 0)
@@ -208,7 +180,6 @@ def _read(path: Path) -> dict[str, Any]:
             cell["source"] = "".join(cell["source"])
     except (ValueError, KeyError, TypeError) as error:
         raise NotebookError(f"{path.name} is not a notebook (nbformat 4): {error!r}.") from None
-    book.setdefault("metadata", {})
     return book
 
 
@@ -232,18 +203,10 @@ def _inject(book: dict[str, Any], parameters: dict[str, Any] | None, name: str) 
     known = [node.id for node in stored if isinstance(node.ctx, ast.Store)]
     if unknown := [key for key in parameters if key not in known]:
         raise NotebookError(f"{name} has no parameter {', '.join(unknown)}; it has {', '.join(dict.fromkeys(known))}.")
-    lines = []
-    for key, value in parameters.items():
-        value = str(value) if isinstance(value, Path) else value
-        try:
-            ast.literal_eval(repr(value))
-        except (ValueError, SyntaxError):
-            wanted = "text, a number, None, or a list or dict of these"
-            raise NotebookError(f"Parameter {key} of {name} must be {wanted}, got {value!r}.") from None
-        lines.append(f"{key} = {value!r}")
-    cell = {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": "\n".join(lines),
-            "outputs": [], "execution_count": None}  # fmt: skip
-    if (book.get("nbformat"), book.get("nbformat_minor", 0)) >= (4, 5):
+    values = {key: str(value) if isinstance(value, Path) else value for key, value in parameters.items()}
+    cell = {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "outputs": [], "execution_count": None,
+            "source": "\n".join(f"{key} = {value!r}" for key, value in values.items())}  # fmt: skip
+    if "id" in cells[0]:  # nbformat 4.5
         cell["id"] = "injected-parameters"
     return book | {"cells": [*cells[: places[0] + 1], cell, *cells[places[0] + 1 :]]}
 
@@ -259,12 +222,3 @@ def _run_source(source: str, title: str, namespace: dict[str, Any]) -> None:
         value = eval(compile(ast.Expression(last.value), title, "eval"), namespace)
         if value is not None:
             print(value.to_string() if hasattr(value, "to_string") else repr(value))  # tables as text
-
-
-def _tidy(book: Any) -> None:
-    """Leave no output that shows nothing, and in the metadata nothing of this machine."""
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
-    book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    book.metadata["language_info"] = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}

@@ -6,9 +6,8 @@ An image is (3, H, W), RGB float in [0, 1] (or uint8), a torch tensor or a numpy
 DataFrame, a dict of columns or a list of dicts. Sizes of figures and cells are inches.
 """
 
+import copy
 import io
-import itertools
-import os
 import re
 import sys
 import textwrap
@@ -19,6 +18,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import PIL.Image
+import torch
 from matplotlib import patheffects
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
@@ -29,6 +29,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullLocator
+from torch.utils.flop_counter import FlopCounterMode
+
+from tools.files import process_rank, said_only, write_whole
 
 WIDTH = 9.6  # of a full-width figure; shown at 96 dots per inch it fills a notebook's column
 DPI = 192  # of a saved figure: two dots for each that is shown
@@ -96,21 +99,15 @@ def color_of(method: str) -> str:
 def show(fig: Figure, name: str = "", folder: str | Path = "", photo=False, alt="", quiet=False) -> None:
     """Save the figure as `folder/name.png` and display the same bytes in a notebook.
     Without a name it is displayed only, with `quiet` it is saved only. `photo`: a JPEG, several times smaller for
-    photographs. `alt`: a description for those who do not see it. Of several processes (RANK) the first alone acts.
-    Where the file cannot be written, one line says so.
+    photographs. `alt`: a description for those who do not see it. Of several processes the first alone acts.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if process_rank():
         return
     kind, content = "jpeg" if photo else "png", _content(fig, photo)
     if name:
-        from tools.files import write_whole
-
         path = Path(folder) / f"{name}.{'jpg' if photo else 'png'}"
-        try:
+        with said_only(OSError):
             write_whole(path, lambda beside: beside.write_bytes(content))
-        except OSError as error:
-            reason = error.__cause__ or error  # `write_whole` names the file once more
-            print(f"The figure {path} is not saved: {getattr(reason, 'strerror', None) or reason}.")
     if in_notebook() and not quiet:
         from IPython.display import Image, display
 
@@ -118,11 +115,11 @@ def show(fig: Figure, name: str = "", folder: str | Path = "", photo=False, alt=
         display(Image(data=content, format=kind, width=round(fig.get_figwidth() * 96), alt=alt))
 
 
-def _content(fig: Figure, photo: bool, most: int = 220_000) -> bytes:
-    """The file: a JPEG as good as fits into so many bytes, or a PNG, of 256 colors where no image is in it."""
-    drawn = io.BytesIO()
+def _content(fig: Figure, photo: bool) -> bytes:
+    """The file: a JPEG as good as fits into 220 kB, or a PNG, of 256 colors where no image is in it."""
+    drawn, file = io.BytesIO(), io.BytesIO()
     fig.savefig(drawn, format="png", dpi=DPI)
-    page, file = PIL.Image.open(drawn).convert("RGB"), io.BytesIO()
+    page = PIL.Image.open(drawn).convert("RGB")
     if not photo:
         if all(image.get_array().size <= 400 for image in fig.findobj(AxesImage)):  # cells of a table
             page = page.quantize(256, PIL.Image.Quantize.MAXCOVERAGE, dither=PIL.Image.Dither.NONE)
@@ -131,14 +128,14 @@ def _content(fig: Figure, photo: bool, most: int = 220_000) -> bytes:
     for share, quality in ((1, 85), (1, 75), (0.75, 80), (0.75, 65), (0.5, 80)):
         file = io.BytesIO()
         page.resize([round(share * side) for side in page.size]).save(file, "jpeg", quality=quality, optimize=True)
-        if file.tell() <= most:
+        if file.tell() <= 220_000:
             break
     return file.getvalue()
 
 
 def display_markdown(text: str) -> None:
     """Markdown that a cell has computed: rendered in a notebook, printed elsewhere; by the first process alone."""
-    if os.environ.get("RANK", "0") != "0":
+    if process_rank():
         return
     if not in_notebook():
         return print(text)
@@ -161,29 +158,19 @@ def table(frame: pd.DataFrame, formats="{:.2f}", **by_column: str):
 def layers(model, input_size: Sequence[int], depth: int = 1):
     """A network's parts in the order in which they run, as a `table`: output (channels × height × width), parameters,
     millions of multiply-adds per image. input_size: (1, 3, H, W). depth=2 lists the parts of the parts.
-    The network runs once, in evaluation mode; every part is left in the mode that it was in.
     """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    parts, outputs, modes = dict(model.named_modules()), {}, {part: part.training for part in model.modules()}
-    hooks = [part.register_forward_hook(lambda _part, _input, output, name=name: outputs.update({name: output}))
-             for name, part in parts.items()]  # fmt: skip
+    model, outputs = copy.deepcopy(model).eval(), {}
+    parts = dict(model.named_modules())
+    for name, part in parts.items():
+        part.register_forward_hook(lambda _part, _input, output, name=name: outputs.update({name: output}))
     like = next(iter(model.state_dict().values()), torch.zeros(()))
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model.eval()(torch.zeros(tuple(input_size), device=like.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for part, mode in modes.items():
-            part.training = mode
-    above = {name: [other for other in outputs if other and name.startswith(f"{other}.")] for name in outputs}
-    whole = {other for others in above.values() for other in others}  # what has parts of its own
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(tuple(input_size), device=like.device))
     rows, counts = {}, counter.get_flop_counts()
     for name, output in outputs.items():
-        level = len(above[name]) + 1
-        if not name or level == depth or (level < depth and name not in whole):
+        level = 1 + sum(name.startswith(f"{other}.") for other in outputs)
+        is_whole = any(other.startswith(f"{name}.") for other in outputs)  # it has parts of its own
+        if not name or level == depth or (level < depth and not is_whole):
             tensors = [output] if isinstance(output, torch.Tensor) else output
             rows[name or "total"] = {
                 "layer": type(parts[name]).__name__,
@@ -246,7 +233,7 @@ def _legend(fig: Figure, handles: Mapping[str, Line2D | Patch]) -> None:
 
 # --- curves -----------------------------------------------------------------------------------------------------------
 def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mapping[str, Mapping] | None = None,
-           best: int | Mapping[str, int] | None = None, title="", note="", small: bool | None = None,
+           best: int | None = None, title="", note="", small: bool | None = None,
            limits: Mapping[str, tuple[float, float]] | None = None) -> Figure:
     """Metrics over epochs, one axes each: training thin, validation thick, baselines as dashed lines.
 
@@ -254,8 +241,8 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
                and a band from lowest to highest); or a dict of either by the runs' names, whatever these are
     metrics    columns without `_train` / `_valid`; a dict gives their axis labels. Accuracies are fractions
     baselines  {metric: {method or any label: value in the history's unit}}
-    best       the chosen epoch, or {run: its chosen epoch}, marked by a ring
-    small      small axes, one for each run, the other runs in grey behind it; by itself for more than four runs
+    best       the chosen epoch, marked by a ring
+    small      small axes, one for each run, the other runs in gray behind it; by itself for more than four runs
     limits     {metric: (lowest, highest)}, as drawn, where an outlier would set the scale
     """
     metrics = metrics if isinstance(metrics, Mapping) else {metric: LABELS.get(metric, metric) for metric in metrics}
@@ -263,8 +250,7 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
     runs = {name: [pd.DataFrame(table).set_index("epoch") for table in (of if isinstance(of, list) else [of])]
             for name, of in named.items()}  # fmt: skip
     small = len(runs) > 4 if small is None else small
-    lines = -(-len(runs) // 7)  # of small axes, for each metric
-    shape = (lines * len(metrics), -(-len(runs) // lines)) if small else (1, len(metrics))
+    shape = (len(metrics), len(runs)) if small else (1, len(metrics))
     height = 1.0 + 1.5 * shape[0] if small else 3.5
     fig, axes = _figure(6.4 if shape == (1, 1) else WIDTH, height, title, note, *shape, squeeze=False)
     drawn = {}
@@ -274,14 +260,9 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
         if not any(parts.values()):
             known = ", ".join(next(iter(runs.values()))[0])
             raise ValueError(f"no column {metric}, {metric}_train or {metric}_valid; it has: {known}.")
-        levels = {name: scale * value for name, value in (baselines or {}).get(metric, {}).items()}
-        for ax, own in itertools.zip_longest(cells, [[name] for name in runs] if small else [[*runs]]):
-            if own is None:
-                ax.remove()
-                continue
+        for ax, own in zip(cells, [[name] for name in runs] if small else [[*runs]], strict=True):
             for name in runs:
-                chosen = best.get(name) if isinstance(best, Mapping) else best
-                drawn |= _draw_run(ax, name, parts[name], chosen, behind=name not in own)
+                drawn |= _draw_run(ax, name, parts[name], best, behind=name not in own)
             ax.set(xlabel=LABELS["epoch"], ylabel=label)
             ax.xaxis.set_major_locator(MaxNLocator(2 if small else 5, integer=True))
             if small:
@@ -291,7 +272,8 @@ def curves(history, metrics: Sequence[str] | Mapping[str, str], baselines: Mappi
                 ax.set_title(head, fontsize=9.5, color=color_of(own[0]))
             if metric in (limits or {}):
                 ax.set_ylim(limits[metric])
-            _baselines(ax, levels, named=not small or ax.get_subplotspec().is_last_col())
+            for name, value in (baselines or {}).get(metric, {}).items():
+                _baseline(ax, name, scale * value, named=not small or ax.get_subplotspec().is_last_col())
     legend = {name_of(name): Line2D([], [], color=color_of(name)) for name in runs if name and not small}
     if (num_runs := max(map(len, runs.values()))) > 1:
         drawn[f"band: lowest to highest of {num_runs} runs"] = Patch(color=MUTED, alpha=0.3)
@@ -325,18 +307,17 @@ def _draw_run(ax, name: str, parts: Mapping[str, pd.DataFrame], chosen: int | No
         if part != "train" and chosen in epochs:
             ring = {"marker": "o", "ms": 7, "mfc": "white", "mew": 1.8}
             ax.plot(chosen, frame.loc[chosen].mean(), color=look["color"], **ring)
-            legend["chosen epoch" if name else f"chosen epoch ({chosen})"] = Line2D([], [], color=MUTED, ls="", **ring)
+            legend[f"chosen epoch ({chosen})"] = Line2D([], [], color=MUTED, ls="", **ring)
     return legend
 
 
-def _baselines(ax, values: Mapping[str, float], named: bool) -> None:
-    """Dashed lines, named in the right margin."""
-    for name, value in values.items():
-        ax.axhline(value, color=COLORS.get(name, MUTED), ls=DASHED, lw=1.3, zorder=1.5)
-        number = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1.5 else f"{value:.2f}"
-        if named and min(ax.get_ylim()) <= value <= max(ax.get_ylim()):
-            ax.annotate(f"{name_of(name)}\n{number}", (1, value), (5, 0), ax.get_yaxis_transform(), "offset points",
-                        va="center", fontsize=9, linespacing=1.05, color=MUTED)  # fmt: skip
+def _baseline(ax, name: str, value: float, named: bool) -> None:
+    """A dashed line, named in the right margin."""
+    ax.axhline(value, color=COLORS.get(name, MUTED), ls=DASHED, lw=1.3, zorder=1.5)
+    number = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1.5 else f"{value:.2f}"
+    if named and min(ax.get_ylim()) <= value <= max(ax.get_ylim()):
+        ax.annotate(f"{name_of(name)}\n{number}", (1, value), (5, 0), ax.get_yaxis_transform(), "offset points",
+                    va="center", fontsize=9, linespacing=1.05, color=MUTED)  # fmt: skip
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -394,10 +375,8 @@ def _draw(ax, place: Sequence[float], image: np.ndarray, text: str) -> None:
 
 def panel(columns: Mapping[str, Iterable], titles: Mapping[str, Sequence[str]] | None = None,
           row_names: Sequence[str] = (), title="", note="") -> Figure:
-    """Images compared: a row per image, a column per method, all shown at one size.
-
-    columns    method or heading -> N images; smaller ones (the low-resolution input) are shown at the same size
-    titles     the same names -> N texts such as "28.80 dB / 0.869"; with ✓ or ✗ in it, it is green or red
+    """Images compared: a row per image, a column per method, all shown at one size, the low-resolution input too.
+    columns: method or heading -> N images. titles: the same names -> N texts; with ✓ or ✗ in it, one is green or red.
     """
     rows = [[_image(image) for image in row] for row in zip(*columns.values(), strict=True)]
     texts = [[titles[name][r] if name in (titles or {}) else "" for name in columns] for r in range(len(rows))]
@@ -457,14 +436,14 @@ def marked(predicted, labels, classes: Sequence[str], probabilities=None, separa
 
 
 def diverging(images, columns: Sequence[str], label: str, row_names: Sequence[str] = (), title="", note="") -> Figure:
-    """Differences of luma, in [-1, 1], in grey levels of 255: blue where it rose, orange where it fell.
+    """Differences of luma, in [-1, 1], in gray levels of 255: blue where it rose, orange where it fell.
     images: rows, each (C, H, W) for the C names in `columns`. label: of the color bar.
     """
     rows = 255 * np.stack([_numpy(row) for row in images]).astype(float)
     top = max(np.percentile(abs(rows), 99.5), 0.5)  # a few outliers would leave the rest pale
     shades = ScalarMappable(Normalize(-top, top), DIVERGING)
-    fig, (right, above, below) = _mosaic(DIVERGING(shades.norm(rows))[..., :3], [[""] * len(columns)] * len(rows),
-                                         title, note, columns, row_names, right=0.9)  # fmt: skip
+    tiles, no_texts = DIVERGING(shades.norm(rows))[..., :3], [[""] * len(columns)] * len(rows)
+    fig, (right, above, below) = _mosaic(tiles, no_texts, title, note, columns, row_names, right=0.9)
     width, height = fig.get_size_inches()
     place = (right + 0.1) / width, 1 - (below - 0.08) / height, 0.13 / width, (below - above - 0.37) / height
     fig.colorbar(shades, fig.add_axes(place), label=label, extend="both").outline.set_visible(False)
@@ -489,17 +468,15 @@ def _name_rows(ax, at: Sequence[float], labels: Sequence[str], xlabel: str, bold
     ax.spines["left"].set_visible(False)
 
 
-def scored_dots(scores, methods: Sequence[str], xlabel: str = LABELS["psnr_db"], title="", note="") -> Figure:
+def scored_dots(scores, methods: Sequence[str], xlabel: str, title="", note="") -> Figure:
     """The PSNR of each image as a dot per method, the means of each set, and the gain of the last over the one before.
     scores: a table with columns `set`, `image`, `method`, `psnr_db`.
     """
-    scores = pd.DataFrame(scores)
-    sets = scores.drop_duplicates("image").set_index("image")["set"]
-    values = scores.pivot(index="image", columns="method", values="psnr_db").loc[sets.index, list(methods)]
-    means, num = values.groupby(sets, sort=False).mean(), len(values)
-    labels = [*values.index, *(f"mean, {name}" if len(means) > 1 else "mean" for name in means.index)]
+    table = pd.DataFrame(scores).pivot_table("psnr_db", ["set", "image"], "method", sort=False)[list(methods)]
+    means, num = table.groupby("set", sort=False).mean(), len(table)
+    labels = [*table.index.get_level_values("image"), *(f"mean, {name}" for name in means.index)]
     at = np.append(np.arange(num), num + 0.4 + np.arange(len(means)))
-    values = pd.concat([values, means])
+    values = pd.concat([table, means])
     fig, ax = _figure(WIDTH, 1.5 + 0.27 * len(at), title, note)
     ax.hlines(at, values.min(axis=1), values.max(axis=1), color=LIGHT, lw=2.5, zorder=1)
     for method in methods:
@@ -514,25 +491,21 @@ def scored_dots(scores, methods: Sequence[str], xlabel: str = LABELS["psnr_db"],
     return fig
 
 
-def differences(rows, xlabel: str, title="", note="", zero="") -> Figure:
-    """Paired differences with their intervals, a small dot for each seed, and a line at zero.
-
-    rows  name -> {"points", "low", "high", "by_seed"}, as `metrics.compare` returns, or a DataFrame of these columns;
-          "control → frozen" has the color of the latter
-    zero  what is compared with: a word above the line
+def differences(rows: Mapping[str, Mapping], xlabel: str, title="", note="", zero="") -> Figure:
+    """Paired differences with their intervals, a small dot for each seed, and a line at zero, named `zero`.
+    rows: name -> {"points", "low", "high", "by_seed"}, as `metrics.compare` returns.
     """
-    rows = dict(rows.iterrows()) if isinstance(rows, pd.DataFrame) else rows
     fig, ax = _figure(7.6, 1.4 + 0.34 * len(rows), title, note)
     ax.axvline(0, color=INK, ls=DASHED, lw=1.2)
     ax.annotate(zero, (0, 1), (0, 4), ax.get_xaxis_transform(), "offset points", ha="center", fontsize=9.5)
     for y, (name, row) in enumerate(rows.items()):
-        tone, seeds = color_of(name.split(" → ")[-1]), row["by_seed"]
+        tone, seeds = color_of(name), row["by_seed"]
         ax.plot([row["low"], row["high"]], [y, y], color=tone, lw=2)
         ax.plot(seeds, [y + 0.28] * len(seeds), "o", color=tone, ms=3.2, alpha=0.75, mew=0)
         ax.plot(row["points"], y, "o", color=tone, ms=8, mec="white", mew=1)
         _number_beside(ax, y, _signed(row["points"]), 38)
     ax.margins(x=0.08)
-    _name_rows(ax, range(len(rows)), [" → ".join(map(name_of, name.split(" → "))) for name in rows], xlabel)
+    _name_rows(ax, range(len(rows)), [name_of(name) for name in rows], xlabel)
     return fig
 
 
@@ -540,53 +513,45 @@ def _log_axis(ax, ticks: Sequence[float]) -> None:
     ax.set_xscale("log")
     ax.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
+    ax.margins(x=0.12)
 
 
-def gap_curve(gaps: Mapping[float, Mapping | Sequence[float]], xlabel: str, ylabel: str, title="", note="",
-              method="frozen") -> Figure:
-    """A difference in points against a quantity on a log axis, with its intervals and a small dot for each seed.
-    gaps: the quantity (epochs, labels; a number, or as JSON writes it) -> {"points", "low", "high", "by_seed"}, or the
-    values by seed alone.
-    method: whose color it has.
+def gap_curve(gaps: Mapping[float, Mapping | Sequence[float]], xlabel: str, ylabel: str, title="", note="") -> Figure:
+    """Frozen less control against a quantity (epochs, labels) on a log axis, with a small dot for each seed.
+    gaps: the quantity -> the differences in points by seed, or {"points", "low", "high", "by_seed"}.
     """
-    rows = {float(x): gaps[x] if isinstance(gaps[x], Mapping) else {"points": np.mean(gaps[x]), "by_seed": gaps[x]}
-            for x in sorted(gaps, key=float)}  # fmt: skip
+    rows = {x: gaps[x] if isinstance(gaps[x], Mapping) else {"points": np.mean(gaps[x]), "by_seed": gaps[x]}
+            for x in sorted(gaps)}  # fmt: skip
     fig, ax = _figure(6.4, 3.7, title, note)
-    tone, shift = color_of(method), (max(rows) / min(rows)) ** 0.015
+    tone, shift = color_of("frozen"), (max(rows) / min(rows)) ** 0.015
     ax.axhline(0, color=INK, ls=DASHED, lw=1.2)
     ax.plot([*rows], [row["points"] for row in rows.values()], "-o", color=tone, ms=8, mec="white", mew=1)
     for x, row in rows.items():
-        if "low" in row:
-            ax.plot([x, x], [row["low"], row["high"]], color=tone, lw=2)
+        ax.plot([x, x], [row.get("low", np.nan), row.get("high", np.nan)], color=tone, lw=2)
         ax.plot([x * shift] * len(row["by_seed"]), row["by_seed"], "o", color=tone, ms=3.2, alpha=0.6, mew=0)
         ax.annotate(_signed(row["points"]), (x, row["points"]), (12, 6), textcoords="offset points", color=tone)
     _log_axis(ax, [*rows])
-    ax.margins(x=0.12)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     return fig
 
 
-def cost_curve(scores, xlabel="GFLOP per image", ylabel="Test accuracy (%)", title="", note="") -> Figure:
+def cost_curve(scores, title="", note="") -> Figure:
     """Accuracy against cost on a log axis: a line for each arm over its numbers of test-time views, written beside it.
-    scores: a table with columns `arm`, `views`, `gflop`, `accuracy` (a fraction), and `low`, `high` where measured.
+    scores: a table with columns `arm`, `views`, `gflop` and `accuracy` (a fraction).
     """
-    scores = pd.DataFrame(scores)
     arms = dict(iter(scores.groupby("arm", sort=False)))
     fig, ax = _figure(7.6, 4.2, title, note)
     for k, (arm, rows) in enumerate(arms.items()):
         ax.plot(rows.gflop, 100 * rows.accuracy, "-o", color=color_of(arm), ms=8, mec="white", mew=1)
-        if {"low", "high"} <= set(rows):
-            ax.vlines(rows.gflop, 100 * rows.low, 100 * rows.high, color=color_of(arm), lw=1.2, alpha=0.6)
-        places = ({"xytext": (6, -17), "ha": "center"}, {"xytext": (8, -12)}, {"xytext": (-8, 5), "ha": "right"})
-        place = places[0 if k == 0 else 1 + (k + 1) % 2]  # apart where lines meet
+        # apart where lines meet
+        place = {"xytext": (8, -12)} if k % 2 else {"xytext": (-8 if k else -16, 5), "ha": "right"}
         for row in rows.itertuples():
             views = f"{row.views} view" + "s" * (row.views > 1) if k == 0 else str(row.views)
             ax.annotate(views, (row.gflop, 100 * row.accuracy), textcoords="offset points", color=color_of(arm),
                         fontsize=9, **place)  # fmt: skip
     steps = np.array([first * 10.0**power for power in range(-4, 6) for first in (1, 2, 5)])
     _log_axis(ax, steps[(steps > 0.6 * scores.gflop.min()) & (steps < 1.7 * scores.gflop.max())])
-    ax.margins(x=0.12)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set(xlabel="GFLOP per image", ylabel="Test accuracy (%)")
     _legend(fig, {name_of(arm): Line2D([], [], color=color_of(arm), marker="o") for arm in arms})
     return fig
 
@@ -594,10 +559,8 @@ def cost_curve(scores, xlabel="GFLOP per image", ylabel="Test accuracy (%)", tit
 # --- ladder -----------------------------------------------------------------------------------------------------------
 def waterfall(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xlabel: str, title="", note="", ax=None):
     """The ways from floor to ceiling, step by step; in axes of another figure where they are given.
-
-    paths     heading -> steps in order, each {"label": "super-resolution", "value": 88.20}: the level reached. The
-              first is the floor; the others are drawn as what they add. "accent": True for the point of the figure
-    ceiling   {"label": "clean images", "value": 91.5}
+    paths: heading -> steps in order, each {"label": "super-resolution", "value": 88.20}, the level reached. The first
+    is the floor; the others are drawn as what they add. "accent": True for the figure's point. ceiling: like a step.
     """
     fig = None
     if ax is None:
@@ -613,19 +576,19 @@ def waterfall(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xlabel: 
         labels += [name, *(step["label"] for step in steps)]
         before = None
         for y, step in enumerate(steps, len(labels) - len(steps)):
-            value, accent = step["value"], bool(step.get("accent"))
+            value, tone = step["value"], ACCENT if step.get("accent") else GREY
+            _number_beside(ax, y, f"{value:.1f}", 34)
             if before is None:
                 ax.plot(value, y, "o", color=MUTED, ms=7)
             else:
-                added, tone = value - before, ACCENT if accent else GREY
+                added, is_wide = value - before, abs(value - before) > 0.2 * span
                 ax.plot([before] * 2, [y - 0.69, y - 0.31], color=MUTED, lw=0.9)
                 ax.barh(y, added, 0.62, left=before, color=tone, ec=tone, lw=1.2)
-                x, shift, align, ink = min(value, before), -6, "right", ACCENT if accent else MUTED
-                if abs(added) > 0.2 * span:  # inside the bar
-                    x, shift, align, ink = (value + before) / 2, 0, "center", "white" if accent else INK
-                ax.annotate(_signed(added, 1 if abs(added) >= 10 else 2), (x, y), (shift, 0), ha=align, color=ink,
-                            textcoords="offset points", va="center_baseline", weight="bold")  # fmt: skip
-            _number_beside(ax, y, f"{value:.1f}", 34)
+                x = (value + before) / 2 if is_wide else min(value, before)  # inside the bar, or left of it
+                ink = ("white" if is_wide else ACCENT) if tone == ACCENT else INK if is_wide else MUTED
+                ax.annotate(_signed(added, 1 if abs(added) >= 10 else 2), (x, y), (0 if is_wide else -6, 0), color=ink,
+                            ha="center" if is_wide else "right", textcoords="offset points", va="center_baseline",
+                            weight="bold")  # fmt: skip
             before = value
     _name_rows(ax, range(len(labels) or 1), labels or [""], xlabel, [label in paths for label in labels])
     return fig
@@ -633,12 +596,9 @@ def waterfall(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xlabel: 
 
 def hero(strips: Sequence[Mapping], columns: Sequence[str], paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping,
          xlabel: str, title="", note="", font: str | None = None) -> Figure:
-    """The study at a glance: left, test images as each arm sees and classifies them; right, the ladder.
-
-    strips   {"label": what the strip shows, "images": a (3, H, W) per column, "captions": a text per column}; a caption
-             with ✓ or ✗ is green or red
-    columns  the headings, e.g. input, control, frozen, clean; paths and ceiling: as for `waterfall`
-    font     for a language that DejaVu Sans cannot write; where it has no bold face, its strokes are thickened
+    """The study at a glance: left, test images as each arm sees and classifies them; right, a `waterfall`.
+    strips: {"label": what the strip shows, "images": a (3, H, W) per column, "captions": a text per column}.
+    font: for a language that DejaVu Sans cannot write; where it has no bold face, its strokes are thickened.
     """
     rows = [[_image(image) for image in strip["images"]] for strip in strips]
     texts, above = [strip["captions"] for strip in strips], [strip["label"] for strip in strips]
@@ -689,25 +649,21 @@ def confusion(matrices: Mapping, classes: Sequence[str], title="", note="") -> F
     return fig
 
 
-def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]] = (), title="", note="") -> Figure:
+def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]], title="", note="") -> Figure:
     """Accuracy (a fraction) per model (row) and degradation (column), the highest of each column bold.
     differences: pairs of row names, [("frozen", "control")]; a row for each, first minus second, is set apart below.
     """
     table = 100 * table
-    values = table.to_numpy()
+    values, columns = table.to_numpy(), [textwrap.fill(name_of(name), 12) for name in table.columns]
     gaps = np.array([table.loc[a] - table.loc[b] for a, b in differences])
-    width, height = float(np.clip(2.6 + 1.05 * values.shape[1], 4.6, WIDTH)), 1.6 + 0.4 * (len(values) + len(gaps))
-    shares = [len(values), len(gaps)][: 1 + bool(len(gaps))]
-    fig, axes = _figure(width, height, title, note, len(shares), 1, squeeze=False, height_ratios=shares)
-    upper, lower = axes[0, 0], axes[-1, 0]
-    texts = np.char.mod("%.1f", values)
-    _cells(upper, values, BLUES, values.min(), values.max(), texts, values == values.max(0))
+    width, height = float(np.clip(2.6 + 1.05 * len(columns), 4.6, WIDTH)), 1.6 + 0.4 * (len(values) + len(gaps))
+    fig, (upper, lower) = _figure(width, height, title, note, 2, 1, height_ratios=[len(values), len(gaps)])
+    _cells(upper, values, BLUES, values.min(), values.max(), np.char.mod("%.1f", values), values == values.max(0))
     upper.set_yticks(range(len(values)), [name_of(name) for name in table.index])
     upper.set_title("Accuracy (%), highest of each column in bold", weight="normal", fontsize=9, color=MUTED)
-    if len(gaps):
-        top = 3 * max(abs(gaps).max(), 1e-9)  # the palette's pale middle
-        texts = np.array([[_signed(gap, 1) for gap in row] for row in gaps])
-        _cells(lower, gaps, DIVERGING, -top, top, texts, np.ones_like(gaps, bool))
-        lower.set_yticks(range(len(gaps)), [f"{name_of(a)} − {name_of(b).lower()}" for a, b in differences])
-    lower.set_xticks(range(values.shape[1]), [textwrap.fill(name_of(name), 12) for name in table.columns])
+    top = 3 * max(abs(gaps).max(), 1e-9)  # the palette's pale middle
+    texts = np.array([[_signed(gap, 1) for gap in row] for row in gaps])
+    _cells(lower, gaps, DIVERGING, -top, top, texts, np.ones_like(gaps, bool))
+    lower.set_yticks(range(len(gaps)), [f"{name_of(a)} − {name_of(b).lower()}" for a, b in differences])
+    lower.set_xticks(range(len(columns)), columns)
     return fig

@@ -81,16 +81,14 @@ def figures(task: str, results: str | Path = ROOT / "results") -> dict[str, floa
             is_fraction = abs(part) <= 1 and re.search("accuracy$|share$|^unseen |^summary (clean|degraded)", name)
             found[name] = 100 * part if is_fraction else part
 
-    reported = run.keys() - {"settings", "environment", "data", "validation", "sweep", "finished"}
-    for key, part in ({key: run[key] for key in reported} | CITED.get(task, {})).items():
+    for key in run.keys() - {"settings", "environment", "data", "validation", "sweep", "finished"}:
+        collect(run[key], key)
+    for key, part in CITED.get(task, {}).items():
         collect(part, key)
     if task == "srgan_x4":
         s = run["settings"]
         found["steps of the generator"] = (s["num_epochs"] - s["discriminator_epochs"]) * s["steps_per_epoch"]
-    for owner, one, other in DIFFERENCES:
-        if owner == task:
-            found[f"{one} − {other}"] = found[one] - found[other]
-    return found
+    return found | {f"{one} − {other}": found[one] - found[other] for owner, one, other in DIFFERENCES if owner == task}
 
 
 def unsupported(text: str, known: Mapping[str, float]) -> list[str]:
@@ -172,13 +170,12 @@ def pair(row: Mapping | tuple | None) -> str:
 
 def ladder_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
     """The rungs: accuracy, difference to the control with its interval, cost, PSNR, the course document's figures."""
-    run, rows = read("multi", results), []
-    over = {row["rung"]: [signed(row[end]) for end in ("points", "low", "high")] for row in run["over_control"]}
-    for row in run["summary"]:
-        rung = row["rung"]
-        gain = "{} ({},\u00a0{})".format(*over[rung]) if rung in over else "–"
-        rows.append([word(language, rung), word(language, row["image"]), f"{100 * row['accuracy']:.2f}", row["seeds"],
-                     gain, fixed(row["gflop"]), fixed(row["psnr_db"]), fixed(COURSE.get(rung))])
+    run = read("multi", results)
+    over = {row["rung"]: "{} ({},\u00a0{})".format(*(signed(row[end]) for end in ("points", "low", "high")))
+            for row in run["over_control"]}  # fmt: skip
+    rows = [[word(language, row["rung"]), word(language, row["image"]), f"{100 * row['accuracy']:.2f}", row["seeds"],
+             over.get(row["rung"], "–"), fixed(row["gflop"]), fixed(row["psnr_db"]), fixed(COURSE.get(row["rung"]))]
+            for row in run["summary"]]  # fmt: skip
     heads = [word(language, name) for name in ("rung", "sees", "accuracy", "n", "over", "GFLOP", "PSNR (dB)", "course")]
     return markdown(heads, rows, num_text=2)
 
@@ -190,16 +187,15 @@ def sr_table(summary: list[dict], published: Mapping, language: str = "en", refe
     luma, other = ({(row["set"], row["method"]): row for row in summary if row.get("protocol", "literature") == kind}
                    for kind in ("literature", "reference"))  # fmt: skip
     sets = list(dict.fromkeys(name for name, _ in luma))
-    niqe = {(row["set"], row["method"]): f"{row['niqe']:.2f}" for row in summary if row.get("niqe")}
-    with_niqe = [name for name in ("Set14", "B100") if (name, "bicubic") in niqe]
+    with_niqe = [name for name in ("Set14", "B100") if luma.get((name, "bicubic"), {}).get("niqe")]
     heads = [word(language, "method"), *(word(language, "luma").format(name) for name in sets)]
     heads += [word(language, "reference")] * reference + [f"{' / '.join(with_niqe)} NIQE"] * bool(with_niqe)
     rows = []
     for method in dict.fromkeys(row["method"] for row in summary):
         row = [word(language, method), *(pair(luma.get((name, method))) for name in sets)]
         row += [pair(other.get(("Set14", method)))] * reference
-        found = [niqe[name, method] for name in with_niqe if (name, method) in niqe]
-        rows.append([*row, *["\u00a0/\u00a0".join(found) or "–"] * bool(with_niqe)])
+        niqe = [fixed(luma[name, method]["niqe"]) for name in with_niqe if luma.get((name, method), {}).get("niqe")]
+        rows.append([*row, *["\u00a0/\u00a0".join(niqe) or "–"] * bool(with_niqe)])
     empty = ["–"] * (reference + bool(with_niqe))
     for name, values in published.items():
         known = dict(zip(TEST_SETS, values, strict=True))
@@ -241,15 +237,14 @@ def stage_table(language: str = "en", results: str | Path = ROOT / "results") ->
 
 
 def joint_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
-    run, rows = read("joint_restoration", results), []
     names = {"classify": "classification alone, image untouched", "restore": "restoration alone",
              "joint": "joint, λ = 0.1", "joint_10": "joint, λ = 10", "separate": "nothing shared, λ = 0.1 (n = 1)"}
-    scores = {(row["damage"], row["arm"]): row for row in run["summary"]}
-    for arm, name in names.items():
-        if ("both", arm) in scores:
-            both, noise = scores["both", arm], scores["noise", arm]
-            percent = None if both["accuracy"] is None else 100 * both["accuracy"]
-            rows.append([name, *map(fixed, (percent, both["psnr_db"], both["inside"], noise["psnr_db"]))])
+    scores = {(row["damage"], row["arm"]): row for row in read("joint_restoration", results)["summary"]}
+    rows = []
+    for arm in [arm for arm in names if ("both", arm) in scores]:
+        both, noise = scores["both", arm], scores["noise", arm]
+        percent = None if both["accuracy"] is None else 100 * both["accuracy"]
+        rows.append([names[arm], *map(fixed, (percent, both["psnr_db"], both["inside"], noise["psnr_db"]))])
     rows += [[f"*the document, {name}*", *(f"*{value}*" for value in values), "–", "–"]
              for name, values in JOINT_DOCUMENT.items()]  # fmt: skip
     return markdown(["noise and mask", "accuracy (%)", "PSNR (dB)", "in the mask (dB)", "noise alone (dB)"], rows)
@@ -259,12 +254,10 @@ def colorization_table(language: str = "en", results: str | Path = ROOT / "resul
     names = {"grey": "grey copy", "mse": "1: MSE", "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2",
              "fast": "4: rate 1e-3", "slow": "6: rate 1e-5", "unet": "three colors, our recipe",
              "chroma": "**chroma alone, our recipe**", "truth": "true colors"}  # fmt: skip
-    scores = {"PSNR (dB)": ("psnr_db", 2), "SSIM": ("ssim", 4), "chroma error": ("chroma_error", 1),
-              "colorfulness": ("colourfulness", 1), "accuracy (%)": ("accuracy", 1)}  # fmt: skip
+    digits = {"psnr_db": 2, "ssim": 4, "chroma_error": 1, "colourfulness": 1, "accuracy": 1}
     found = {row["method"]: row for row in read("colorization", results)["summary"]}
-    rows = [[name, *(fixed(found[key][score], digits) for score, digits in scores.values())]
-            for key, name in names.items()]  # fmt: skip
-    return markdown(["method", *scores], rows)
+    rows = [[name, *(fixed(found[key][score], digits[score]) for score in digits)] for key, name in names.items()]
+    return markdown(["method", "PSNR (dB)", "SSIM", "chroma error", "colorfulness", "accuracy (%)"], rows)
 
 
 FAULTS = {
@@ -279,7 +272,7 @@ FAULTS = {
 def faults_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
     faults = json.loads((Path(results) / "faults.json").read_text(encoding="utf-8"))["faults"]
     return markdown(["fault", "tried", "survived"],
-                    [[FAULTS.get(name, name), f"{count['tried']:,}", f"{count['survived']:,}"]
+                    [[FAULTS[name], f"{count['tried']:,}", f"{count['survived']:,}"]
                      for name, count in faults.items()])  # fmt: skip
 
 
@@ -311,7 +304,7 @@ def filled(text: str, language: str, results: str | Path = ROOT / "results") -> 
     return text
 
 
-def main() -> int:
+def main(_args: list[str]) -> int:
     for name, language in FILES.items():
         path = ROOT / name
         path.write_text(filled(path.read_text(encoding="utf-8"), language), encoding="utf-8")
