@@ -6,7 +6,8 @@
                          train a notebook's runs that are missing, or one of them; NAME=VALUE sets a parameter of the
                          notebook or a setting; --sweep trains one run for each value, then lists them
   list [TASK]            every finished run: what differs from its profile, scores, epochs, time
-  study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place
+  study [NOTEBOOK ...]   train what results/ lacks (hours on a CPU), then run the notebooks in place; --list says what
+                         is missing and what it costs, --jobs N trains N runs at a time
   accept [NOTEBOOK ...]  after code of the study was rewritten to the same effect (the tests hold its numbers):
                          take the runs in results/ as those of the code as it stands
   upscale IMAGE ...      images of your own through a trained network (--model NAME, --out PLACE), or --test-sets
@@ -32,6 +33,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools.settings import NEEDS, NOTEBOOKS
@@ -139,7 +141,7 @@ def train(args: list[str]) -> int:
     if missing := [name for name in ("arms", "seed", "seeds") if name in changes and name not in table]:
         parser.error(f"{path.name} has no {missing[0]} to choose from.")
     if options.arm or (options.seed is not None and "seeds" in table):
-        changes |= {name: [] for name in ("sweep", "adapt_lengths") if name in table}
+        changes |= {name: [] for name in ("sweep", "adapt_lengths", "label_percents") if name in table}
     name, _, text = (options.sweep or "").partition("=")
     several = value_of(f"{text},")  # (1, 2), or lists; words are no Python
     several = several if isinstance(several, tuple) else [value_of(word) for word in text.split(",")]
@@ -167,17 +169,54 @@ def list_runs(args: list[str]) -> int:
     return 0
 
 
+def missing_runs(name: str) -> list[tuple[str, list[str], str]]:
+    """The runs of a study that results/ lacks: (which, what `train` is told of it, what such a run took before)."""
+    from tools.runs import read_info
+    from tools.settings import choose
+
+    task = TASKS[name]
+    s, folder, parts = choose(task, "study"), ROOT / "results" / task, {"": []}
+    if "seeds" in s:
+        parts = {f"seed{seed}/{arm}": ["--arm", arm, "--seed", str(seed)] for seed in s.seeds for arm in s.arms
+                 if arm != "separate" or seed == s.seeds[0]}  # fmt: skip
+    elif "arms" in s:
+        parts = {arm if arm != s.arms[-1] else "": ["--arm", arm] for arm in s.arms}
+    none = [f"{other}=[]" for other in ("arms", "sweep", "adapt_lengths")]
+    parts |= {f"labels/seed{seed}/{percent}/frozen": [f"label_percents=[{percent}]", f"label_seeds=[{seed}]", *none]
+              for percent in s.get("label_percents", ()) for seed in s.label_seeds}  # fmt: skip
+    found = []
+    for part, args in parts.items():
+        if not (read_info(folder / part) or {}).get("finished"):
+            arm = part.rsplit("/", 1)[-1]
+            took = [f"{info['time_seconds'] / 3600:.1f} h on {info['environment']['device']}"
+                    for path in folder.glob(f"**/{arm}/run.json") if (info := read_info(path.parent))["finished"]]
+            found.append((f"{task} {part}".strip(), [name, *args], took[0] if took else "unknown"))
+    return found
+
+
 def study(args: list[str]) -> int:
     from tools.folders import is_there
 
-    names = [find_notebook(name).name for name in args] or list(TASKS)
+    parser = argparse.ArgumentParser(prog="run.py study", description="Train what results/ lacks, run the notebooks.")
+    parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK")
+    parser.add_argument("--list", action="store_true", help="only say what is missing, and what such a run took before")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="train N runs at a time, each on its own")
+    options = parser.parse_args(args)
+    names = [find_notebook(name).name for name in options.notebooks] or list(TASKS)
     if other := [name for name in names if name not in TASKS]:
         sys.exit(f"run.py: study takes {', '.join(TASKS)}; found {', '.join(other)}.")
+    if options.list:
+        found = [run for name in names for run in missing_runs(name)]
+        print("\n".join(f"{which}: {took}" for which, _, took in found) or "nothing is missing")
+        return 0
     needed = {part for name in names for task in (TASKS[name], *BUILDS_ON.get(TASKS[name], ())) for part in NEEDS[task]}
     if absent := sorted(part for part in needed if not is_there(part, ROOT / "DS")):
         sys.exit(f"run.py: study needs {' and '.join(absent)} in DS/: see `python3 run.py data`.")
     for name in names:
         print(f"{name}: training what results/ lacks", flush=True)
+        if options.jobs > 1:
+            with ThreadPoolExecutor(options.jobs) as pool:
+                list(pool.map(lambda run: python("run.py", "--no-venv", "train", *run[1]), missing_runs(name)))
         train([name])
         run_notebooks([name], None, None)
     return 0
@@ -234,7 +273,7 @@ def main(argv: list[str]) -> int | None:
     if "--offline" in argv:
         os.environ["NO_DOWNLOAD"] = "1"
     name, *args = [arg for arg in argv if arg not in ("--no-venv", "--offline")] or ["quick"]
-    if {"-h", "--help"} & {name, *args} and name not in ("train", "upscale", "data"):  # which have their own
+    if {"-h", "--help"} & {name, *args} and name not in ("train", "study", "upscale", "data"):  # which have their own
         print(__doc__)
         return 0
     if name not in COMMANDS:

@@ -16,7 +16,7 @@ from .test_files import new_model
 from .test_training import never
 
 TABLE = {"learning_rate": (0.1, 0.2, 0.3, "peak"), "num_epochs": (1, 2, 3, ""), "steps_per_epoch": (2, 3, 2, ""),
-         "dataset": (None, None, None, ""), "seed": (0, 0, 0, "random seed")}  # fmt: skip
+         "dataset": (None, None, None, ""), "seeds": ([0], [0, 1], [0], ""), "seed": (0, 0, 0, "random seed")}  # fmt: skip
 PAGE = '''
 profile, data_root, results_root, changes = "auto", "DS", "results", {}
 
@@ -150,6 +150,8 @@ def test_changes_under_auto_are_quick_with_that_change_and_under_study_a_run_of_
 def test_a_changed_run_of_a_study_that_is_not_there_does_not_become_it(page, tmp_path):
     names, _ = page(changes={"seed": 1}, profile="study")
     assert places(names) == ["lab", "lab"] and not (tmp_path / "results" / "task2").exists()
+    names, _ = page(changes={"seeds": [0]}, profile="study")  # which says only what to train
+    assert places(names) == ["task2", "task2"]
 
 
 def test_rewritten_code_of_the_same_effect_is_accepted_on_request(page, tmp_path, monkeypatch):

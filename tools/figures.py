@@ -16,17 +16,18 @@ WORDS = {
     "en": {"one": "Adaptation first", "two": "Super-resolution first", "degraded": "degraded", "adapt": "+ adaptation",
            "sr": "+ super-resolution", "joint": "+ joint training", "clean": "clean images",
            "accuracy": "Test accuracy (%)",
-           "hero": "Super-resolution adds one point to a classifier that has adapted to small images",
+           "hero": "Super-resolution adds one point to an adapted classifier, at ten times the cost",
            "hero note": "{data}, {num:,} test images, mean of {seeds} seeds. The images: seed {seed}.",
            "columns": ["16×16 input", "control", "frozen", "clean"],
-           "helps": "super-resolution helps: {count} test images",
-           "harms": "super-resolution harms: {count} test images"},
+           "helps": "super-resolution helps: {share:.1f} % of test images",
+           "harms": "super-resolution harms: {share:.1f} % of test images"},
     "zh": {"one": "先适应", "two": "先超分辨率", "degraded": "退化", "adapt": "+ 适应", "sr": "+ 超分辨率",
            "joint": "+ 联合训练", "clean": "清晰图像", "accuracy": "测试准确率（%）",
-           "hero": "分类器适应低分辨率图像之后，超分辨率再加一个百分点",
+           "hero": "分类器适应低分辨率图像之后，超分辨率再加一个百分点，计算量为十倍",
            "hero note": "{data}，{num:,} 张测试图像，{seeds} 个随机种子的均值；图像取自种子 {seed}。",
            "columns": ["16×16 输入", "对照组", "冻结组", "清晰图像"],
-           "helps": "超分辨率有帮助：{count} 张测试图像", "harms": "超分辨率有害：{count} 张测试图像"},
+           "helps": "超分辨率有帮助：{share:.1f} % 的测试图像",
+           "harms": "超分辨率有害：{share:.1f} % 的测试图像"},
 }  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def waterfall_paths(table: pd.DataFrame, words: Mapping) -> tuple[dict, dict]:
 
 def waterfall(scores, table: pd.DataFrame) -> Figure:
     """The way from degraded to clean, step by step."""
-    words, title = WORDS["en"], "Adapting the classifier brings most; super-resolution adds one point"
+    words, title = WORDS["en"], "Adaptation brings most; super-resolution adds one point, at ten times the cost"
     num, seeds = len(scores.ladder.test_lr), len(scores.settings.seeds)
     note = f"{scores.test_set.name}, {num:,} test images, mean of {seeds} seeds"
     return plots.waterfall(*waterfall_paths(table, words), words["accuracy"], title=title, note=note)
@@ -115,17 +116,18 @@ def stages_panel(scores, stages: list[str], index: Tensor) -> Figure:
 def hero(scores, table: pd.DataFrame, language: str = "en", font: str | None = None) -> Figure:
     """README's figure: an image that super-resolution helps, one that it harms, and the waterfall."""
     words, strips = WORDS[language], []
-    frozen, control, clean = (scores.correct(rung, [scores.first])[0] for rung in ("frozen", "control", "clean"))
-    for label, ahead, behind in (("helps", frozen, control), ("harms", control, frozen)):
+    seeds, clean = scores.settings.seeds, scores.correct("clean", [scores.first])[0]
+    frozen, control = (scores.correct(rung, seeds) for rung in ("frozen", "control"))
+    for label, alone in (("helps", frozen & ~control), ("harms", control & ~frozen)):
         sure = sum(scores.test(rung)["probability"] for rung in ("frozen", "control")) * clean
-        index = (sure + 3 * (ahead & ~behind)).argmax()[None]
+        index = (sure + 3 * alone[0]).argmax()[None]
         seen = {rung: predictions(scores, rung, index) for rung in ("control", "frozen", "clean")}
         strips.append({
-            "label": words[label].format(count=f"{(ahead & ~behind).sum():,}"),
+            "label": words[label].format(share=100 * alone.double().mean().item()),
             "images": [scores.ladder.test_lr[index][0], *(img[0] for img, _ in seen.values())],
             "captions": ["", *(captions[0] for _, captions in seen.values())],
         })  # fmt: skip
-    num, seeds = len(scores.ladder.test_lr), scores.settings.seeds
+    num = len(scores.ladder.test_lr)
     note = words["hero note"].format(data=scores.test_set.name, num=num, seed=seeds[0], seeds=len(seeds))
     return plots.hero(strips, words["columns"], *waterfall_paths(table, words), words["accuracy"], words["hero"], note,
                       font)  # fmt: skip

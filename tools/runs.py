@@ -74,7 +74,7 @@ class Task:
             return lab
         folder, stored = self.study / part, read_info(self.study / part)
         if stored is None:
-            return lab if self.changes else folder
+            return lab if set(self.changes) - settings_tables.WHICH_RUNS else folder
         words = differences(*(_without_photographs(each) for each in (stored.get("identity") or {}, identity)))
         if words and os.environ.get(ACCEPT):
             settings = stored["settings"] | identity["settings"]
