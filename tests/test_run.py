@@ -43,7 +43,7 @@ def handed(monkeypatch) -> list[dict]:
 
 
 def test_help_and_unknown_commands_run_nothing(project):
-    for args in (["test", "--help"], ["--no-venv", "study", "-h"]):
+    for args in (["test", "--help"], ["--no-venv", "list", "-h"]):
         done = call(*args, cwd=project, script=project / "run.py")
         assert done.returncode == 0 and all(f"  {name}" in done.stdout for name in run.COMMANDS)
     done = call("trian", cwd=project, script=project / "run.py")
@@ -51,7 +51,7 @@ def test_help_and_unknown_commands_run_nothing(project):
     assert not (project / ".venv").exists()
 
 
-ONE = {"sweep": [], "adapt_lengths": []}
+ONE = {"sweep": [], "adapt_lengths": [], "label_percents": []}
 
 
 @pytest.mark.parametrize("options, profile, changes", [
@@ -117,6 +117,25 @@ def test_a_study_trains_what_is_missing_then_runs_in_place(monkeypatch, tmp_path
     assert not calls and run.study(["task1_sr.ipynb"]) == 0 and run.quick(["task1_sr.ipynb"]) == 0
     assert calls == [("task1_sr.ipynb", {"profile": "study"}), ("execute", ["task1_sr.ipynb"], None, None),
                      ("execute", ["task1_sr.ipynb"], run.LAB / "notebooks", {"profile": "quick"})]  # fmt: skip
+
+
+def test_what_a_study_lacks_is_listed_with_its_cost_and_trained_several_at_a_time(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    multi = tmp_path / "results" / "multi"
+    write_run(multi / "seed1" / "control", {}, time_seconds=7200, environment={"device": "CPU"})
+    write_run(multi / "labels" / "seed0" / "4" / "frozen", {}, time_seconds=60, environment={"device": "CPU"})
+    assert run.study(["multi_learning.ipynb", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 * 7 - 1 + 3 * 4 - 1 and "multi seed0/control: 2.0 h on CPU" in lines
+    assert "multi seed0/joint: unknown" in lines and not any("seed1/control" in line for line in lines)
+    trained = []
+    monkeypatch.setattr(run, "python", lambda *command: trained.append(command))
+    monkeypatch.setattr("tools.folders.is_there", lambda *_: True)
+    monkeypatch.setattr(run, "train", lambda args: trained.append(args))
+    monkeypatch.setattr(run, "run_notebooks", lambda *_: None)
+    assert run.study(["multi_learning.ipynb", "--jobs", "2"]) == 0
+    assert len(trained) == len(lines) + 1 and trained[-1] == ["multi_learning.ipynb"]
+    assert ("run.py", "--no-venv", "train", "multi_learning.ipynb", "--arm", "joint", "--seed", "2") in trained
 
 
 def test_requirements_are_installed_once_and_again_when_they_change(project, monkeypatch):
