@@ -458,9 +458,11 @@ def view(img: Tensor, flip: bool, down: int, right: int) -> Tensor:
 
 
 def views_table(scores: Scores, rungs: Mapping[str, list[int]]) -> pd.DataFrame:
-    """A row a rung and number of views: GFLOP per image, accuracy. rungs: of each, the seeds whose weights are here."""
+    """A row a rung and number of views: GFLOP per image, accuracy. rungs: of each, the seeds whose weights are here;
+    where there is none, the floor is shown.
+    """
     rows, ladder = [], scores.ladder
-    for rung, seeds in rungs.items():
+    for rung, seeds in (rungs or {"degraded": [scores.first]}).items():
         model, images = ladder.network(rung, seeds[0]), (ladder.test_images(rung), ladder.test_hr)
         once, each = (gflop(part, img[:1].to(ladder.device))
                       for part, img in zip((model.sr, model.classifier), images, strict=True))  # fmt: skip
