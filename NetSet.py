@@ -95,9 +95,8 @@ class Upsampler(nn.Module):
 
 
 class SRNet(nn.Module):
-    """Super-resolution: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW) in (0, 1). Source: the course document.
-
-    2.7 M parameters by default. init="bicubic": untrained, it upsamples nearly as bicubic interpolation does.
+    """lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW) in (0, 1). Source: the course document. By default, 2.7 M
+    parameters. init="bicubic": untrained, it upsamples nearly as bicubic interpolation does.
     """
 
     def __init__(self, scale_factor: int = 2, num_channels: int = 128, num_blocks: int = 8, init: str = "bicubic"):
@@ -195,10 +194,8 @@ class SkipBlock(nn.Module):
 
 
 class SRResNetBase(nn.Module):
-    """What SRResNet and ResShuffle share: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW).
-
-    sr_img is in [0, 1] in evaluation mode alone. init="bicubic": untrained, the global skip alone upsamples about as
-    bicubic interpolation does.
+    """What SRResNet and ResShuffle share: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW), clipped in evaluation
+    mode. init="bicubic": untrained, the global skip alone upsamples about as bicubic interpolation does.
     """
 
     activation, batch_norm, activate_upsampled = nn.ReLU, False, False
@@ -268,26 +265,23 @@ def init_skip_as_bicubic(net: SRResNetBase) -> None:
 
 
 class Discriminator(nn.Module):
-    """Real or fake: img (N, 3, H, W) in [0, 1] -> logits (N,), > 0 for "real". H, W >= 16.
-
-    Source: Ledig et al. 2017, fig. 4. Differs in that any size passes: features are averaged to 6x6, what 96x96 crops
-    give. The sigmoid is in the loss.
+    """Real or fake: img (N, 3, H, W) in [0, 1] -> logits (N,), > 0 for "real". H, W >= 16. Source: Ledig et al. 2017,
+    fig. 4. Differs by averaging features to 6x6, what 96x96 crops give. The sigmoid is in the loss.
     """
 
     def __init__(self, num_channels: int = 64, num_hidden: int = 1024):
         super().__init__()
         layers, width = [], 3
         for k in range(8):
-            channels, stride = num_channels * 2 ** (k // 2), 1 + k % 2
-            layers.append(nn.Conv2d(width, channels, kernel_size=3, stride=stride, padding=1))
+            channels = num_channels * 2 ** (k // 2)
+            layers.append(nn.Conv2d(width, channels, kernel_size=3, stride=1 + k % 2, padding=1))
             layers += [nn.BatchNorm2d(channels)] if k else []
             layers.append(nn.LeakyReLU(0.2))
             width = channels
         self.features = nn.Sequential(*layers)
+        hidden = nn.Linear(width * 36, num_hidden)
         self.linear = nn.Sequential(
-            nn.AdaptiveAvgPool2d(6), nn.Flatten(), nn.Linear(width * 36, num_hidden), nn.LeakyReLU(0.2),
-            nn.Linear(num_hidden, 1),
-        )  # fmt: skip
+            nn.AdaptiveAvgPool2d(6), nn.Flatten(), hidden, nn.LeakyReLU(0.2), nn.Linear(num_hidden, 1))
 
     def forward(self, img: Tensor) -> Tensor:
         return self.linear(self.features(img)).squeeze(1)
@@ -424,9 +418,7 @@ def _cut(layers: Sequence[nn.Module], i: int, j: int) -> Sequence[nn.Module]:
 
 class MultiTaskNet(nn.Module):
     """Restore, then classify: lr_img (N, 3, H, W) in [0, 1] -> (sr_img (N, 3, sH, sW) in [0, 1], logits (N, classes)).
-
-    One differentiable chain, so the classification loss also reaches SRNet, or what stands in its place: the control
-    has `BicubicUpsampler` there. Source: the course document.
+    One differentiable chain, so the classification loss also reaches `sr`. Source: the course document.
     """
 
     def __init__(self, sr: nn.Module, classifier: nn.Module):
@@ -546,9 +538,9 @@ class ResNet18(nn.Module):
 class JointNet(nn.Module):
     """Classify and restore in one pass: img (N, 3, H, W) in [0, 1], degraded -> (restored (N, 3, H, W), logits (N, C)).
 
-    One ResNet-18 serves both tasks: a linear layer reads the mean of its last features, a U-Net decoder turns them into
-    what is added to the image. share=False: a U-Net of its own restores, and the tasks meet in the loss alone, as in
-    the document on joint restoration. H and W are multiples of 8; restored is clipped in evaluation mode.
+    A linear layer reads the mean of ResNet-18's last features, a U-Net decoder turns them into what is added to the
+    image. share=False: a U-Net of its own restores, and the tasks meet in the loss alone, as in the document on joint
+    restoration. H and W are multiples of 8; restored is clipped in evaluation mode.
     """
 
     scale_factor = 1
@@ -574,10 +566,9 @@ class JointNet(nn.Module):
 
 
 class Colorizer(nn.Module):
-    """Colors for a grey image: img (N, 3, H, W) in [0, 1], of which only the luma is read -> (N, 3, H, W).
-
-    A U-Net for all three colors, as in the document on colorization. keep_luma: for chroma alone, two numbers per
-    pixel; the luma (BT.601) stays the input's, but for clipping, which is for evaluation mode.
+    """Colors for a grey image: img (N, 3, H, W) in [0, 1], of which only the luma is read -> (N, 3, H, W), clipped in
+    evaluation mode. A U-Net gives all three colors, as in the document on colorization; with keep_luma chroma alone,
+    two numbers per pixel, and the luma (BT.601) stays the input's.
     """
 
     scale_factor = 1
@@ -621,11 +612,13 @@ def count_parameters(model: nn.Module) -> int:
 
 
 class Networks(dict):
+    """Networks by the name that the setting `network` knows them by. Add one of your own, in a cell too:
+    NetSet.NETWORKS["mine"] = MyNet, then changes = {"network": "mine"}.
+    """
+
     not_read = True  # by `identity`: of these the one that is built counts, not the list
 
 
-# Every network by the name that the setting `network` knows it by. Add one of your own, in a cell too:
-# NetSet.NETWORKS["mine"] = MyNet, then changes = {"network": "mine"}.
 NETWORKS = Networks({
     "srnet": SRNet, "srresnet": SRResNet, "resshuffle": ResShuffle,  # lr_img -> sr_img
     "classifynet": ClassifyNet, "resnet18": ResNet18,  # img -> logits

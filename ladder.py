@@ -116,10 +116,10 @@ def arms_table() -> pd.DataFrame:
     return pd.DataFrame(rows, map(plots.name_of, ARMS), ["the classifier sees", "trained", "trained with"])
 
 
-class Ladder:
-    """The data, the two pretrained networks, and every rung's training. The runs of tasks 1 and 2 are read, or trained
-    where they are missing. degradation: what makes 16x16 images of 32x32; loss: as `joint_loss`.
-    Test images: test_hr (N, 3, 32, 32) and test_lr (N, 3, 16, 16), float in [0, 1]; validation images as uint8.
+class Adaptation:
+    """The data, the networks of tasks 1 and 2 (trained where they are missing), and how the classifier adapts to an
+    upsampler's images. degradation: what makes 16x16 images of 32x32; loss: as `joint_loss`. Test images: test_hr
+    (N, 3, 32, 32) and test_lr (N, 3, 16, 16), float in [0, 1]; training and validation images as uint8.
     """
 
     not_read = True  # by `identity`: what counts of it is handed over apart
@@ -132,7 +132,7 @@ class Ladder:
         self.classes, self.profile, self.runs, self.sweep = self.test_set.classes, None, {}, {}
         self.prepare()
 
-    def prepare(self) -> "Ladder":
+    def prepare(self):
         """Data and pretrained networks of the task's profile, made anew where that has changed."""
         if self.profile == self.task.profile:
             return self
@@ -163,18 +163,11 @@ class Ladder:
         self.weights = {"task1": self.sr_run.info["weights"], "task2": self.classifier_run.info["weights"]}
         return self
 
-    @property
-    def folder(self) -> Path:
-        """Where tables, figures and the answers of untrained rungs go: the study's folder, or one for these runs."""
-        parts = [self.weights, described(self.degradation), sorted(run.folder.name for run in self.runs.values())]
-        lab = self.task.lab_folder / f"ladder_{runs.hash_of(parts)}"
-        return self.task.study if all(self.task.study in run.folder.parents for run in self.runs.values()) else lab
-
     def pretrained(self, upsampler: str, seed: int | None = None) -> dict:
         """The weights that adaptation starts from; of a seed, also how it went, for what starts from there."""
         origins = {part: self.weights[part] for part in self.weights if upsampler == "srnet" or part == "task2"}
         if seed is not None and (epochs := self.settings.adapt_epochs):
-            made = [self.adapt_settings(seed, epochs), own_code(Ladder.adapt), own_code(Ladder.upsampled)]
+            made = [self.adapt_settings(seed, epochs), own_code(Adaptation.adapt), own_code(Adaptation.upsampled)]
             origins["adaptation"] = runs.hash_of(made)
         return origins
 
@@ -226,6 +219,17 @@ class Ladder:
         run = self.adapt(upsampler, seed, self.prepare().settings.adapt_epochs, needs_weights=True)
         classifier = copy.deepcopy(self.classifier)
         return run.load(classifier) if run else classifier
+
+
+class Ladder(Adaptation):
+    """Every rung's fine-tuning, and the trained rungs."""
+
+    @property
+    def folder(self) -> Path:
+        """Where tables, figures and the answers of untrained rungs go: the study's folder, or one for these runs."""
+        parts = [self.weights, described(self.degradation), sorted(run.folder.name for run in self.runs.values())]
+        lab = self.task.lab_folder / f"ladder_{runs.hash_of(parts)}"
+        return self.task.study if all(self.task.study in run.folder.parents for run in self.runs.values()) else lab
 
     def batches(self, generator: torch.Generator):
         """An epoch of fine-tuning: augmented clean images, the same downsampled, labels."""

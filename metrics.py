@@ -191,12 +191,9 @@ def ssim_loss(sr_img: Tensor, hr_img: Tensor) -> Tensor:
 
 
 class NIQE:
-    """How far an image's local statistics are from those of photographs, lower is better: no reference is needed.
-    Source: Mittal et al. 2013, "Making a completely blind image quality analyzer", and the authors' code.
-
-    The statistics are those of the authors' 125 photographs. Differs from the authors' code in the luma, which is Y of
-    BT.601, 16 to 235, rounded, as papers on super-resolution feed it. An image of few blocks (256x256 has four) gives a
-    rough score.
+    """How far an image's local statistics are from those of photographs, the authors' 125; lower is better. Source:
+    Mittal et al. 2013, and the authors' code. Differs in the luma, which is Y of BT.601, 16 to 235, rounded, as papers
+    on super-resolution feed it. An image of few blocks (256x256 has four) gives a rough score.
     """
 
     def __init__(self):
@@ -336,7 +333,7 @@ def protocol_label(metric: str, protocol: str = "literature", scale_factor: int 
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of images, 0 to 1, whose largest logit is the label's. logits: (N, C), labels: (N,) integers."""
+    """Share of images whose largest logit is the label's. logits: (N, C), labels: (N,) integers."""
     fit = logits.ndim == 2 and len(logits) and labels.shape == logits.shape[:1] and not labels.is_floating_point()
     found = f"{tuple(logits.shape)} and {tuple(labels.shape)} of {labels.dtype}"
     _require(fit, f"logits (N, C) and whole-number labels (N,) were expected, found {found}.")
@@ -370,10 +367,9 @@ def _differences(a: Tensor, b: Tensor, fit: bool, wanted: str) -> Tensor:
 def paired_interval(values_a: Tensor, values_b: Tensor) -> tuple[float, float, float]:
     """Mean of a less that of b on the same images, with its 95 % interval: (difference, low, high).
 
-    values_a, values_b: numbers, or bool as right or wrong. (N,) on N images: the interval covers the choice of images,
-    taken as normal. (S, N) by S pairs of networks, each from a random seed of its own: it covers images and seeds,
-    which cross (Owen 2007, "The pigeonhole bootstrap"). (S, D, N) with D degradations: of an image's mean over them;
-    other degradations are not covered.
+    Of numbers, or bool as right or wrong, (N,) on N images, it covers the choice of images; (S, N) by S pairs of
+    networks, each from a random seed of its own: images and seeds, which cross (Owen 2007); (S, D, N) with D
+    degradations: the same for an image's mean over them, other degradations are not covered.
     The margin is the root of the sum of two squares (Zou and Donner 2008): that over images of the mean over seeds, and
     that over seeds of the mean over images, with Student's t of S - 1 degrees of freedom (4.30 for three seeds). What
     depends on image and seed together is in both, so the interval covers a little more than 95 %, never less.

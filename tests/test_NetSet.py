@@ -48,27 +48,20 @@ def test_shapes_are_those_of_the_docstrings(network, shape_in, shape_out):
     assert network(torch.rand(shape_in)).shape == shape_out
 
 
-def test_layers_are_those_of_the_course_document():
-    sr = [(conv.in_channels, conv.out_channels) for conv in layers(NetSet.SRNet(), nn.Conv2d)]
-    assert sr == [(3, 64), (64, 128), *[(128, 128)] * 16, (128, 64), (64, 256), (64, 3)]
-    convs, linears = (layers(NetSet.ClassifyNet(), kind) for kind in (nn.Conv2d, nn.Linear))
-    widths = [(c.in_channels, c.out_channels) for c in convs]
-    assert widths == [(3, 64), (64, 64), (64, 64), (64, 64), (64, 128), (128, 128)]
-    assert all(c.kernel_size == (3, 3) and c.padding == (1, 1) for c in convs)
-    assert [(c.in_features, c.out_features) for c in linears] == [(2048, 256), (256, 128), (128, 10)]
+@pytest.mark.parametrize("network, widths", [  # (outputs, kernel) of each convolution, (outputs,) of each linear layer
+    (NetSet.SRNet, [(64, 3), *[(128, 3)] * 17, (64, 3), (256, 3), (3, 3)]),
+    (NetSet.ClassifyNet, [*[(64, 3)] * 4, (128, 3), (128, 3), (256,), (128,), (10,)]),
+    (NetSet.SRResNet, [(64, 9), *[(64, 3)] * 33, (256, 3), (256, 3), (3, 9)]),
+    (NetSet.Discriminator, [(64 * 2 ** (k // 2), 3) for k in range(8)] + [(1024,), (1,)]),
+], ids=lambda value: getattr(value, "__name__", ""))  # fmt: skip
+def test_layers_are_those_of_the_documents(network, widths):
+    assert [layer.weight.shape[::3] for layer in layers(network(), (nn.Conv2d, nn.Linear))] == widths
 
 
-def test_layers_of_srgan_are_the_papers_figure_4_and_resshuffle_lacks_its_batch_norm():
-    kinds = {type(layer) for layer in NetSet.ResShuffle().modules()}
-    assert nn.ReLU in kinds and not kinds & {nn.PReLU, nn.BatchNorm2d}
-    net, judge = NetSet.SRResNet(), NetSet.Discriminator()
-    shapes = [(c.in_channels, c.out_channels, c.kernel_size[0]) for c in layers(net, nn.Conv2d)]
-    assert shapes == [(3, 64, 9), *[(64, 64, 3)] * 33, (64, 256, 3), (64, 256, 3), (64, 3, 9)]
-    assert len(layers(net, nn.BatchNorm2d)) == 33 and len(layers(net, nn.PReLU)) == 1 + 16 + 2
-    widths = [64, 64, 128, 128, 256, 256, 512, 512]
-    found = [(c.out_channels, c.stride[0]) for c in layers(judge, nn.Conv2d)]
-    assert found == list(zip(widths, [1, 2] * 4, strict=True))
-    assert [(c.in_features, c.out_features) for c in layers(judge, nn.Linear)] == [(512 * 36, 1024), (1024, 1)]
+def test_srgan_has_norms_and_strides_of_the_papers_figure_4_and_resshuffle_no_norm():
+    assert len(layers(NetSet.SRResNet(), nn.BatchNorm2d)) == 33 and len(layers(NetSet.SRResNet(), nn.PReLU)) == 19
+    assert [conv.stride[0] for conv in layers(NetSet.Discriminator(), nn.Conv2d)] == [1, 2] * 4
+    assert not layers(NetSet.ResShuffle(), (nn.BatchNorm2d, nn.PReLU)) and layers(NetSet.ResShuffle(), nn.ReLU)
 
 
 def test_skip_networks_clip_what_they_show_but_not_what_they_learn_from():
@@ -86,14 +79,6 @@ def test_mixed_precision_keeps_the_levels_of_an_image(build):
     with torch.autocast("cpu", torch.bfloat16):
         mixed = net(img)
     assert mixed.dtype == torch.float32 and (mixed - net(img)).abs().max() < 1 / 255
-
-
-def test_perceptual_features_are_cut_as_the_paper_counts():
-    with torch.device("meta"):  # the layers alone, without 548 MB of weights
-        vgg19 = list(torchvision.models.vgg19(weights=None).features)
-    for (i, j), length in {(1, 2): 4, (2, 2): 9, (5, 4): 36}.items():  # torchvision's features[:36] ends in relu5_4
-        assert len(NetSet.PerceptualFeatures(NetSet.Normalize(), vgg19, i, j).layers) == length
-    refuses(ValueError, r"phi\(1, 3\) does not exist", NetSet.PerceptualFeatures, NetSet.Normalize(), vgg19, 1, 3)
 
 
 def test_perceptual_features_stand_still_and_teach_the_image(tmp_path):
@@ -176,14 +161,6 @@ def test_features_are_vggs_where_it_has_that_layer_else_the_classifiers_and_say_
         monkeypatch.setattr(sr.datasets, "find_vgg", lambda network, root, weights=weights: weights)
         assert sr.perceptual_features(task, "vgg19", layer).name.startswith(said)
     assert "does not serve: phi(5, 4) does not exist" in capsys.readouterr().out
-
-
-def test_multitask_chains_both_and_the_class_loss_reaches_sr():
-    net = NetSet.MultiTaskNet(small_sr(), NetSet.ClassifyNet(num_channels=8, init="pytorch"))
-    sr_img, logits = net(lr_img := torch.rand(2, 3, 16, 16))
-    torch.testing.assert_close(sr_img, net.sr(lr_img))
-    F.cross_entropy(logits, torch.tensor([0, 1])).backward()
-    assert net.sr.encoder.conv.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("share", [True, False])
