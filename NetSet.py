@@ -41,11 +41,8 @@ def conv3x3(in_channels: int, out_channels: int, kind: type[nn.Conv2d] = nn.Conv
 
 
 def init_weights(network: nn.Module, init: str, as_bicubic: Callable[[nn.Module], None] | None = None) -> None:
-    """Set a network's initial weights in place.
-
-    init: "kaiming" keeps the variance from layer to layer (He et al. 2015); "pytorch", as in the course document, is
-    the library's default, with which ReLU networks without batch norm do not learn for several epochs; "bicubic", of
-    upsamplers, calls `as_bicubic` after "kaiming".
+    """"kaiming" keeps the variance from layer to layer (He et al. 2015); "pytorch" is the library's default, as in the
+    course document, with which networks without batch norm do not learn for several epochs; "bicubic": `as_bicubic`.
     """
     if init not in ("kaiming", "pytorch", "bicubic") or (init == "bicubic" and not as_bicubic):
         raise ValueError(f"init is 'kaiming' or 'pytorch', or 'bicubic' for a network that upsamples; got {init!r}.")
@@ -177,9 +174,7 @@ def _interpolation_kernels(scale_factor: int) -> Tensor:
 
 
 class SkipBlock(nn.Module):
-    """conv, [norm], activation, conv, [norm], add: (N, C, H, W) -> same. Source: SRResNet with batch norm and PReLU
-    (Ledig et al. 2017), EDSR with ReLU alone (Lim et al. 2017).
-    """
+    """conv, [norm], activation, conv, [norm], add: (N, C, H, W) -> same. Source: Ledig et al. 2017, Lim et al. 2017."""
 
     def __init__(self, num_channels: int, activation: type[nn.Module], batch_norm: bool):
         super().__init__()
@@ -233,9 +228,7 @@ class SRResNetBase(nn.Module):
 
 
 class SRResNet(SRResNetBase):
-    """SRGAN's generator: batch norm and PReLU, 1.5 M parameters at x4. Source: Ledig et al. 2017, fig. 4. Trained by
-    pixel loss alone it is SRResNet; trained on by `training.fit_gan` it is SRGAN.
-    """
+    """SRGAN's generator: batch norm and PReLU, 1.5 M parameters at x4. Source: Ledig et al. 2017, fig. 4."""
 
     activation, batch_norm, activate_upsampled = nn.PReLU, True, True
 
@@ -302,10 +295,8 @@ class Normalize(nn.Module):
 
 
 class ClassifyNet(nn.Module):
-    """Plain classifier without batch norm: img (N, 3, 32, 32) in [0, 1] -> logits (N, num_classes).
-
-    `num_channels` scales every width, `dropout` is (after each pooling, between the linear layers). Source: the course
-    document; differs by holding `Normalize` itself, so that no caller can forget it.
+    """img (N, 3, 32, 32) in [0, 1] -> logits (N, num_classes). dropout: after each pooling, between the linear layers.
+    Source: the course document; differs by holding `Normalize` itself, so that no caller can forget it.
     """
 
     def __init__(self, num_classes: int = 10, num_channels: int = 64, dropout: tuple[float, float] = (0.25, 0.5),
@@ -342,10 +333,8 @@ class ClassifyNet(nn.Module):
 
 class PerceptualFeatures(nn.Module):
     """phi(i, j) of a trained classifier: its features after the j-th convolution (with its activation) before the i-th
-    pooling, counted from 1. img (N, 3, H, W) in [0, 1] -> (N, C, h, w). Source: Ledig et al. 2017.
-
-    Frozen, always in evaluation mode and in float32. `calibrate` divides the features by their root mean square on real
-    images (the paper divides VGG's by 12.75), so that a loss on them is of one size whatever the network.
+    pooling, counted from 1. img (N, 3, H, W) in [0, 1] -> (N, C, h, w). Source: Ledig et al. 2017. `calibrate` divides
+    them by their root mean square on real images (the paper by 12.75), so that losses on them are of one size.
     """
 
     def __init__(self, normalize: Normalize, layers: Sequence[nn.Module], i: int, j: int):
@@ -365,9 +354,7 @@ class PerceptualFeatures(nn.Module):
 
     @classmethod
     def of_vgg(cls, weights: str | Path, i: int = 5, j: int = 4) -> "PerceptualFeatures":
-        """Of VGG19 or VGG16 (Simonyan and Zisserman 2015), with ImageNet weights from torchvision's file, whose name,
-        vgg19-dcbb9e9d.pth, tells how its SHA-256 begins.
-        """
+        """Of VGG19 or VGG16 (Simonyan and Zisserman 2015): vgg19-dcbb9e9d.pth tells how the file's SHA-256 begins."""
         from torchvision import models
 
         name, _, begins = Path(weights).stem.partition("-")
@@ -380,9 +367,7 @@ class PerceptualFeatures(nn.Module):
 
     @classmethod
     def of_vgg_blocks(cls, weights: str | Path, i: int = 2, j: int = 2) -> "PerceptualFeatures":
-        """Of VGG19's first three blocks, phi(3, 4) at most, with the authors' Caffe weights, which expect RGB from 0 to
-        255 less the training set's mean color.
-        """
+        """Of VGG19's first blocks, to phi(3, 4), with the authors' weights: for RGB of 0 to 255 less a mean color."""
         from torchvision.models.vgg import make_layers
 
         state = torch.load(weights, map_location="cpu", weights_only=True)
@@ -439,9 +424,7 @@ def init_at_zero(conv: nn.Conv2d) -> None:
 
 
 class DoubleConv(nn.Module):
-    """conv 3x3, batch norm, ReLU, twice: (N, in, H, W) -> (N, out, H, W), values >= 0. Source: U-Net (Ronneberger et
-    al. 2015), which has no batch norm.
-    """
+    """conv 3x3, batch norm (not in the paper), ReLU, twice: (N, in, H, W) -> (N, out, H, W). Source: as `UNet`."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -473,9 +456,7 @@ class Decoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """img (N, in, H, W) -> (N, out, H, W), not clipped; H and W are multiples of 2 ** (len(widths) - 1). Source:
-    Ronneberger et al. 2015.
-    """
+    """img (N, in, H, W) -> (N, out, H, W), not clipped; sides halve evenly. Source: Ronneberger et al. 2015."""
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, widths: Sequence[int] = (64, 128, 256, 512)):
         super().__init__()
@@ -494,8 +475,8 @@ class UNet(nn.Module):
 
 
 class ResNet18Features(nn.Module):
-    """ResNet-18 for small images, from torchvision's blocks: a 3x3 stem of stride 1 and no first pooling (He et al.
-    2016). img (N, 3, H, W), normalized -> four feature maps, (N, w, H, W) to (N, 8w, H/8, W/8), w = num_channels.
+    """ResNet-18 (He et al. 2016) for small images: a stem of stride 1, no first pooling. Normalized img (N, 3, H, W) ->
+    four feature maps, (N, w, H, W) to (N, 8w, H/8, W/8), w = num_channels.
     """
 
     def __init__(self, num_channels: int = 64):
@@ -593,9 +574,7 @@ class Colorizer(nn.Module):
 
 
 class BicubicUpsampler(nn.Module):
-    """lr_img (N, 3, H, W) in [0, 1] -> (N, 3, sH, sW) in [0, 1]; no weights. PyTorch's bicubic (a = -0.75, no
-    antialiasing), as in the course document; overshoots are clipped.
-    """
+    """lr_img (N, 3, H, W) in [0, 1] -> (N, 3, sH, sW) in [0, 1], by PyTorch's bicubic, as in the course document."""
 
     def __init__(self, scale_factor: int = 2):
         super().__init__()
@@ -627,9 +606,7 @@ NETWORKS = Networks({
 
 
 def make(settings: Mapping, network: str | None = None, **others) -> nn.Module:
-    """A network with fresh weights: the one that settings["network"] names, unless `network` does. Its constructor gets
-    those settings that it has a parameter for, and `others`.
-    """
+    """The network of this or the settings' name, built with `others` and those settings that it has a parameter for."""
     name = network or settings["network"]
     if name not in NETWORKS:
         raise ValueError(f"there is no network {name!r}; there are {', '.join(NETWORKS)}. Add yours to NETWORKS.")

@@ -386,9 +386,7 @@ class Scores:
 
     @functools.cache
     def table(self) -> pd.DataFrame:
-        """A row a rung: accuracy (mean over seeds, lowest, highest, 95 % interval over test images), what the
-        classifier sees, its PSNR and SSIM (RGB), parameters, GFLOP of classifying one image.
-        """
+        """A row a rung: accuracy and its 95 % interval, what the classifier sees, how good that is, what it costs."""
         ladder, rows = self.ladder, {}
         for rung in self.rungs:
             seeds, correct, upsampler = ladder.seeds(rung), self.correct(rung), upsampler_of(rung)

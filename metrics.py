@@ -60,8 +60,8 @@ def _check_range(name: str, low: Tensor, high: Tensor, data_range: float = 1.0) 
 
 
 def _pieces(sr_img: Tensor, hr_img: Tensor, border: int, data_range: float, num_values: int) -> Iterator[list[Tensor]]:
-    """A few images at a time, in float32 at least, without their border: on a CPU about `num_values` values, which stay
-    in its cache, on a GPU more. Their range is read there too, and checked after the last piece.
+    """A few images at a time, without border, in float32 at least: on a CPU about `num_values`, which stay in its
+    cache. Their range is read there too, and checked after the last piece.
     """
     num_images = max(1, (num_values if hr_img.device.type == "cpu" else 2**24) // hr_img[0].numel())
     inside = (..., *(slice(border, side - border) for side in hr_img.shape[-2:]))
@@ -158,9 +158,7 @@ def _ssim_sum(x: Tensor, y: Tensor, data_range: float) -> Tensor:
 
 
 def _filtered(maps: Tensor) -> Tensor:
-    """Every column under the Gaussian window: (H, K) float64 -> (H - 10, K), by products with a band matrix, which pass
-    over memory once; eleven shifted copies, added up, would eleven times.
-    """
+    """Every column under the Gaussian window, by band matrices, which pass over memory once: (H, K) -> (H - 10, K)."""
     num_rows, parts = len(maps) - WINDOW_SIZE + 1, []
     if whole := num_rows // BAND * BAND:
         blocks = maps[: whole + WINDOW_SIZE - 1].unfold(0, BAND + WINDOW_SIZE - 1, BAND).mT
@@ -178,9 +176,7 @@ def _band(num_rows: int, device: torch.device) -> Tensor:
 
 
 def ssim_loss(sr_img: Tensor, hr_img: Tensor) -> Tensor:
-    """1 - SSIM, the mean over a batch, with a gradient (Zhao et al. 2017), of (N, 3, H, W) in [0, 1], sides >= 11. In
-    float32: bfloat16 would lose E[x²] - E[x]² altogether.
-    """
+    """1 - SSIM, the mean over a batch, with a gradient (Zhao et al. 2017). bfloat16 would lose E[x²] - E[x]²."""
     from pytorch_msssim import ssim as differentiable_ssim
 
     with torch.autocast(sr_img.device.type, enabled=False):
@@ -306,11 +302,9 @@ def quantize(img: Tensor) -> Tensor:
 
 
 def evaluate(sr_img: Tensor, hr_img: Tensor, protocol: str = "literature", scale_factor: int = 2) -> dict[str, Tensor]:
-    """PSNR and SSIM of (N, 3, H, W) images under a protocol of `PROTOCOLS`: {"psnr_db": (N,), "ssim": (N,)}.
-
-    sr_img may leave [0, 1]: it is `quantize`d first. hr_img may be (N, 1, H, W), of files stored grey, as one of Set14
-    is: on luma the literature takes them as they are, not squeezed into 16 to 235, so sr_img's full-range luma,
-    0.299 R + 0.587 G + 0.114 B, stands against them.
+    """{"psnr_db": (N,), "ssim": (N,)} under a protocol, of sr_img (N, 3, H, W), `quantize`d first. hr_img may be
+    (N, 1, H, W), of files stored grey, as one of Set14 is: on luma the literature takes them as they are, not squeezed
+    into 16 to 235, so sr_img's full-range luma, 0.299 R + 0.587 G + 0.114 B, stands against them.
     """
     rules, sr_img, channel = _rules(protocol), quantize(sr_img), _rules(protocol).channel
     if sr_img.shape[1:2] == (3,) and hr_img.ndim == 4 and hr_img.shape[1] == 1:
