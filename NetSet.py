@@ -1,14 +1,12 @@
 """Every network of the project, and the blocks that they share.
 
-Images enter as RGB float32 in [0, 1], (N, 3, H, W). Images that a network returns in evaluation mode are in [0, 1];
-while it trains they may leave that range, so that every pixel keeps a gradient. Layers follow the course document and
-the papers that each class names; initial weights differ (`init_weights`, `init_as_bicubic`).
+Images are RGB float32 in [0, 1], (N, 3, H, W). While a network trains, its images may leave that range, so that every
+pixel keeps a gradient. Layers follow the source that each class names; initial weights differ (`init_weights`).
 """
-import copy
 import hashlib
 import inspect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,9 +20,7 @@ REFERENCE_STD = (0.2023, 0.1994, 0.2010)
 
 
 class _Float32(nn.Module):
-    """What mixed precision leaves in float32. bfloat16 has 8 bits, too few for the layers that read or write an image;
-    the blocks between them keep the speed.
-    """
+    """What mixed precision leaves in float32: bfloat16 has too few bits for the layers that read or write an image."""
 
     def forward(self, img: Tensor) -> Tensor:
         with torch.autocast(img.device.type, enabled=False):
@@ -44,21 +40,20 @@ def conv3x3(in_channels: int, out_channels: int, kind: type[nn.Conv2d] = nn.Conv
     return kind(in_channels, out_channels, kernel_size=3, padding=1)
 
 
-def init_weights(module: nn.Module, init: str) -> None:
-    """Set a network's initial weights in place.
-
-    init: "kaiming" keeps the variance from layer to layer in ReLU networks without batch norm (He et al. 2015);
-    "pytorch" is the library's default, as in the course document, with which such a network does not learn for several
-    epochs. Upsamplers also know "bicubic" (`init_as_bicubic`). Raises ValueError for any other name.
+def init_weights(network: nn.Module, init: str, as_bicubic: Callable[[nn.Module], None] | None = None) -> None:
+    """"kaiming" keeps the variance from layer to layer (He et al. 2015); "pytorch" is the library's default, as in the
+    course document, with which networks without batch norm do not learn for several epochs; "bicubic": `as_bicubic`.
     """
+    if init not in ("kaiming", "pytorch", "bicubic") or (init == "bicubic" and not as_bicubic):
+        raise ValueError(f"init is 'kaiming' or 'pytorch', or 'bicubic' for a network that upsamples; got {init!r}.")
     if init == "pytorch":
         return
-    if init != "kaiming":
-        raise ValueError(f"init is 'kaiming' or 'pytorch', or 'bicubic' for a network that upsamples; got {init!r}.")
-    for layer in module.modules():
+    for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
+    if init == "bicubic":
+        as_bicubic(network)
 
 
 class Encoder(nn.Module):
@@ -73,10 +68,7 @@ class Encoder(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """conv, ReLU, conv, add, ReLU at constant width: (N, C, H, W) -> (N, C, H, W), values >= 0.
-
-    Source: the course document.
-    """
+    """conv, ReLU, conv, add, ReLU: (N, C, H, W) -> (N, C, H, W), values >= 0. Source: the course document."""
 
     def __init__(self, num_channels: int):
         super().__init__()
@@ -100,11 +92,8 @@ class Upsampler(nn.Module):
 
 
 class SRNet(nn.Module):
-    """Super-resolution: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW) in (0, 1). Source: the course document.
-
-    Encoder, widening conv + ReLU, residual blocks, narrowing conv + ReLU, sub-pixel upsampler, conv, sigmoid.
-    With the defaults: 2.7 M parameters. init="bicubic": the untrained network already upsamples nearly as bicubic
-    interpolation does (`init_as_bicubic`); "kaiming" and "pytorch": see `init_weights`.
+    """lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW) in (0, 1). Source: the course document. By default, 2.7 M
+    parameters. init="bicubic": untrained, it upsamples nearly as bicubic interpolation does.
     """
 
     def __init__(self, scale_factor: int = 2, num_channels: int = 128, num_blocks: int = 8, init: str = "bicubic"):
@@ -119,9 +108,7 @@ class SRNet(nn.Module):
         self.narrow = conv3x3(num_channels, 64, Float32Conv)
         self.upsample = Upsampler(64, scale_factor)
         self.to_rgb = conv3x3(64, 3, Float32Conv)
-        init_weights(self, "kaiming" if init == "bicubic" else init)
-        if init == "bicubic":
-            init_as_bicubic(self)
+        init_weights(self, init, init_as_bicubic)
 
     def forward(self, lr_img: Tensor) -> Tensor:
         features = self.encoder(lr_img)
@@ -134,13 +121,10 @@ class SRNet(nn.Module):
 
 @torch.no_grad()
 def init_as_bicubic(sr: SRNet) -> None:
-    """Set SRNet's initial weights so that, untrained, it upsamples nearly as bicubic interpolation does.
-
-    SRNet has no skip from input to output and ends in a sigmoid, so from random weights it first has to learn to copy.
-    Pixels are >= 0 and ReLU passes what is >= 0, so a copy can be set instead: the first feature channels carry
-    ReLU(x - t) of each colour x at three thresholds t; the blocks' second convolutions are zero, so features pass; the
-    upsampler interpolates; the last layer sums those channels into a piecewise linear logit(x), which the sigmoid turns
-    back into x. All other channels keep random weights, to learn from.
+    """SRNet has no skip from input to output: from random weights it first has to learn to copy. Here instead the first
+    feature channels carry ReLU(x - t) of each color x at three thresholds t, the blocks let them pass, the upsampler
+    interpolates, and the last layer sums them into a piecewise linear logit(x), which the sigmoid turns back into x.
+    All other channels keep random weights, to learn from.
     """
     # More thresholds would start closer to bicubic, but steeper: Adam's first steps would then undo it.
     thresholds = torch.tensor([0.0, 0.15, 0.85])
@@ -151,7 +135,7 @@ def init_as_bicubic(sr: SRNet) -> None:
     num_copies = 3 * len(thresholds)
 
     # dirac_ lets a channel of the output copy one of the input
-    nn.init.dirac_(sr.encoder.conv.weight[:num_copies], groups=len(thresholds))  # each group copies the three colours
+    nn.init.dirac_(sr.encoder.conv.weight[:num_copies], groups=len(thresholds))  # each group copies the three colors
     sr.encoder.conv.bias[:num_copies] = -thresholds.repeat_interleave(3)
     sr.encoder.conv.weight[num_copies:] *= 0.1  # small, so that the first steps do not disturb the copy
     for conv in (sr.widen, sr.narrow):
@@ -175,7 +159,7 @@ def _interpolate(conv: nn.Conv2d, num_channels: int, scale_factor: int) -> None:
 
 
 def _interpolation_kernels(scale_factor: int) -> Tensor:
-    """(s*s, 3, 3): for each sub-pixel, Keys' cubic (a = -0.5) on the nearest 3x3 pixels; the fourth tap folded in."""
+    """(s*s, 3, 3): for each sub-pixel, Keys' cubic (a = -0.5) on the nearest 3x3 pixels, outer taps folded in."""
     rows = []
     for i in range(scale_factor):
         offset = (i + 0.5) / scale_factor - 0.5
@@ -190,10 +174,7 @@ def _interpolation_kernels(scale_factor: int) -> Tensor:
 
 
 class SkipBlock(nn.Module):
-    """conv, [norm], activation, conv, [norm], add: (N, C, H, W) -> same. Nothing follows the addition, unlike in
-    `ResidualBlock`. With batch norm and PReLU: SRResNet's (Ledig et al. 2017); with neither norm, and ReLU: EDSR's (Lim
-    et al. 2017), which ResShuffle takes.
-    """
+    """conv, [norm], activation, conv, [norm], add: (N, C, H, W) -> same. Source: Ledig et al. 2017, Lim et al. 2017."""
 
     def __init__(self, num_channels: int, activation: type[nn.Module], batch_norm: bool):
         super().__init__()
@@ -208,12 +189,8 @@ class SkipBlock(nn.Module):
 
 
 class SRResNetBase(nn.Module):
-    """What SRResNet and ResShuffle share: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW).
-
-    conv 9x9 + activation, blocks, middle conv, global skip, sub-pixel upsampling in stages of two (or one of three),
-    conv 9x9. sr_img is in [0, 1] in evaluation mode; in training it is not clipped, so that every pixel has a gradient.
-    init="bicubic": untrained, the skip alone upsamples about as bicubic interpolation does; "kaiming" and "pytorch":
-    see `init_weights`.
+    """What SRResNet and ResShuffle share: lr_img (N, 3, H, W) in [0, 1] -> sr_img (N, 3, sH, sW), clipped in evaluation
+    mode. init="bicubic": untrained, the global skip alone upsamples about as bicubic interpolation does.
     """
 
     activation, batch_norm, activate_upsampled = nn.ReLU, False, False
@@ -221,9 +198,8 @@ class SRResNetBase(nn.Module):
     def __init__(self, scale_factor: int = 4, num_channels: int = 64, num_blocks: int = 16, init: str = "bicubic"):
         super().__init__()
         if scale_factor not in (2, 3, 4, 8) or num_channels < 3 or num_blocks < 0:
-            expected = "scale_factor 2, 3, 4 or 8, num_channels >= 3 and num_blocks >= 0"
-            found = f"{scale_factor}, {num_channels}, {num_blocks}"
-            raise ValueError(f"{type(self).__name__} expects {expected}; got {found}.")
+            raise ValueError(f"{type(self).__name__} expects scale_factor 2, 3, 4 or 8, num_channels >= 3 and "
+                             f"num_blocks >= 0; got {scale_factor}, {num_channels}, {num_blocks}.")  # fmt: skip
         self.scale_factor = scale_factor
         stages = [3] if scale_factor == 3 else [2] * (scale_factor.bit_length() - 1)
         norm = nn.BatchNorm2d if self.batch_norm else nn.Identity
@@ -234,9 +210,7 @@ class SRResNetBase(nn.Module):
         last = self.activation if self.activate_upsampled else nn.Identity
         self.upsample = Float32Layers(*[nn.Sequential(Upsampler(num_channels, stage), last()) for stage in stages])
         self.to_rgb = Float32Conv(num_channels, 3, kernel_size=9, padding=4)
-        init_weights(self, "kaiming" if init == "bicubic" else init)
-        if init == "bicubic":
-            init_skip_as_bicubic(self, stages)
+        init_weights(self, init, init_skip_as_bicubic)
 
     def forward(self, lr_img: Tensor) -> Tensor:
         return self.reconstruct(self.extract(lr_img))
@@ -254,74 +228,60 @@ class SRResNetBase(nn.Module):
 
 
 class SRResNet(SRResNetBase):
-    """SRGAN's generator: batch norm and PReLU, 16 blocks, 1.5 M parameters at x4. Source: Ledig et al. 2017, "Photo-
-    realistic single image super-resolution using a generative adversarial network", fig. 4.
-
-    Trained by pixel loss alone it is SRResNet; trained on by `training.fit_gan` it is SRGAN.
-    """
+    """SRGAN's generator: batch norm and PReLU, 1.5 M parameters at x4. Source: Ledig et al. 2017, fig. 4."""
 
     activation, batch_norm, activate_upsampled = nn.PReLU, True, True
 
 
 class ResShuffle(SRResNetBase):
-    """SRResNet without batch norm, with ReLU: 16 blocks, 1.5 M parameters at x4. Source: after Lim et al.
-    2017 (EDSR) and Shi et al. 2016 (PixelShuffle).
-    """
+    """SRResNet with ReLU, without batch norm; 1.5 M parameters at x4. Source: Lim et al. 2017 and Shi et al. 2016."""
 
 
 @torch.no_grad()
-def init_skip_as_bicubic(net: SRResNetBase, stages: list[int]) -> None:
-    """Set initial weights so that, untrained, the global skip upsamples about as bicubic interpolation does.
-
-    The first three channels carry the colours: the 9x9 convolutions copy them, each upsampling stage interpolates, and
-    the blocks add nothing at first (their last weights are zero). The other channels keep random weights, small in the
-    layers that touch colours.
+def init_skip_as_bicubic(net: SRResNetBase) -> None:
+    """The first three channels carry the colors: the 9x9 convolutions copy them, the upsamplers interpolate, the blocks
+    add nothing at first. The others keep random weights, small in the layers that touch colors.
     """
     for conv, factor in ((net.head[0], 0.1), (net.to_rgb, 0.01)):
         conv.weight *= factor
     nn.init.dirac_(net.head[0].weight[:3])
     nn.init.dirac_(net.to_rgb.weight[:, :3])
     for block in net.blocks:
-        last = block.body[4] if net.batch_norm else block.body[3]
-        nn.init.zeros_(last.weight)
+        nn.init.zeros_(block.body[4 if net.batch_norm else 3].weight)
     if net.batch_norm:  # which scales every channel to size 1
         net.middle[1].weight *= 0.1
         net.middle[1].weight[:3] = 0
     else:
         net.middle[0].weight[:3] = 0
-    for stage, scale_factor in zip(net.upsample, stages, strict=True):
-        _interpolate(stage[0].conv, 3, scale_factor)
+    for upsampler, _ in net.upsample:
+        _interpolate(upsampler.conv, 3, upsampler.shuffle.upscale_factor)
 
 
 class Discriminator(nn.Module):
-    """Real or fake: img (N, 3, H, W) in [0, 1] -> logits (N,), > 0 for "real". H, W >= 16.
-
-    Eight convolutions in four stages that halve the side, batch norm but on the first, LeakyReLU(0.2), two linear
-    layers. Source: Ledig et al. 2017, fig. 4. Differs in that any size passes: features are averaged to 6x6
-    (what 96x96 crops give) before the linear layers. The sigmoid is in the loss.
+    """Real or fake: img (N, 3, H, W) in [0, 1] -> logits (N,), > 0 for "real". H, W >= 16. Source: Ledig et al. 2017,
+    fig. 4. Differs by averaging features to 6x6, what 96x96 crops give. The sigmoid is in the loss.
     """
 
     def __init__(self, num_channels: int = 64, num_hidden: int = 1024):
         super().__init__()
         layers, width = [], 3
         for k in range(8):
-            channels, stride = num_channels * 2 ** (k // 2), 1 + k % 2
-            layers.append(nn.Conv2d(width, channels, kernel_size=3, stride=stride, padding=1))
+            channels = num_channels * 2 ** (k // 2)
+            layers.append(nn.Conv2d(width, channels, kernel_size=3, stride=1 + k % 2, padding=1))
             layers += [nn.BatchNorm2d(channels)] if k else []
             layers.append(nn.LeakyReLU(0.2))
             width = channels
         self.features = nn.Sequential(*layers)
+        hidden = nn.Linear(width * 36, num_hidden)
         self.linear = nn.Sequential(
-            nn.AdaptiveAvgPool2d(6), nn.Flatten(), nn.Linear(width * 36, num_hidden), nn.LeakyReLU(0.2),
-            nn.Linear(num_hidden, 1),
-        )  # fmt: skip
+            nn.AdaptiveAvgPool2d(6), nn.Flatten(), hidden, nn.LeakyReLU(0.2), nn.Linear(num_hidden, 1))
 
     def forward(self, img: Tensor) -> Tensor:
         return self.linear(self.features(img)).squeeze(1)
 
 
 class Normalize(nn.Module):
-    """img (N, 3, H, W) in [0, 1] -> (img - mean) / std per colour. Mean and std are buffers and travel with weights."""
+    """img (N, 3, H, W) in [0, 1] -> (img - mean) / std per color. Mean and std are buffers and travel with weights."""
 
     def __init__(self, mean: tuple[float, ...] = CIFAR10_MEAN, std: tuple[float, ...] = CIFAR10_STD):
         super().__init__()
@@ -335,12 +295,8 @@ class Normalize(nn.Module):
 
 
 class ClassifyNet(nn.Module):
-    """Plain classifier without batch norm: img (N, 3, 32, 32) in [0, 1] -> logits (N, num_classes).
-
-    Normalize, Encoder, five convolutions in three pooled stages, three linear layers. `num_channels` scales every
-    width (64 in the course document: 2048-256-128). `dropout` is (after each pooling, between the linear layers).
-    Differs by holding `Normalize` itself, so that no caller can forget it. Other sizes raise: the first linear layer
-    counts pixels.
+    """img (N, 3, 32, 32) in [0, 1] -> logits (N, num_classes). dropout: after each pooling, between the linear layers.
+    Source: the course document; differs by holding `Normalize` itself, so that no caller can forget it.
     """
 
     def __init__(self, num_classes: int = 10, num_channels: int = 64, dropout: tuple[float, float] = (0.25, 0.5),
@@ -377,18 +333,14 @@ class ClassifyNet(nn.Module):
 
 class PerceptualFeatures(nn.Module):
     """phi(i, j) of a trained classifier: its features after the j-th convolution (with its activation) before the i-th
-    pooling, i and j counted from 1. img (N, 3, H, W) in [0, 1] -> (N, C, h, w). Source: Ledig et al. 2017.
-
-    `of_vgg`, `of_vgg_blocks` and `of_classifier` read the weights from a file. Frozen, always in evaluation mode and in
-    float32. `calibrate` divides the features by their root mean square on real images (the paper divides VGG's by
-    12.75), so that a loss on them is of one size whatever the network. `layers`: convolutions, activations and poolings
-    in order.
+    pooling, counted from 1. img (N, 3, H, W) in [0, 1] -> (N, C, h, w). Source: Ledig et al. 2017. `calibrate` divides
+    them by their root mean square on real images (the paper by 12.75), so that losses on them are of one size.
     """
 
     def __init__(self, normalize: Normalize, layers: Sequence[nn.Module], i: int, j: int):
         super().__init__()
-        self.normalize = copy.deepcopy(normalize)
-        self.layers = copy.deepcopy(nn.Sequential(*_cut(layers, i, j)))
+        self.normalize = normalize
+        self.layers = nn.Sequential(*_cut(layers, i, j))
         self.register_buffer("rms", torch.ones(()))
         self.requires_grad_(False).eval()
 
@@ -402,34 +354,25 @@ class PerceptualFeatures(nn.Module):
 
     @classmethod
     def of_vgg(cls, weights: str | Path, i: int = 5, j: int = 4) -> "PerceptualFeatures":
-        """Of torchvision's VGG19 or VGG16 (Simonyan and Zisserman 2015), with ImageNet weights from a file that bears
-        torchvision's name, vgg19-dcbb9e9d.pth: network, and how its SHA-256 begins. ValueError where it does not.
-        """
-        from torchvision.models import vgg16, vgg19
+        """Of VGG19 or VGG16 (Simonyan and Zisserman 2015): vgg19-dcbb9e9d.pth tells how the file's SHA-256 begins."""
+        from torchvision import models
 
         name, _, begins = Path(weights).stem.partition("-")
         digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
         if name not in ("vgg16", "vgg19") or not begins or not digest.startswith(begins):
             raise ValueError(f"{weights} is not whole, or not torchvision's: its SHA-256 is {digest}. Fetch it again.")
-        net = (vgg16 if name == "vgg16" else vgg19)(weights=None)
+        net = getattr(models, name)(weights=None)
         net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         return cls(Normalize(IMAGENET_MEAN, IMAGENET_STD), list(net.features), i, j)
 
     @classmethod
     def of_vgg_blocks(cls, weights: str | Path, i: int = 2, j: int = 2) -> "PerceptualFeatures":
-        """Of VGG19's first three blocks with the authors' Caffe weights (a dict of block{b}_conv{n}.weight and .bias).
-        They expect RGB in 0 to 255 less the training set's mean colour. phi(3, 4) at most.
-        """
+        """Of VGG19's first blocks, to phi(3, 4), with the authors' weights: for RGB of 0 to 255 less a mean color."""
+        from torchvision.models.vgg import make_layers
+
         state = torch.load(weights, map_location="cpu", weights_only=True)
-        layers, width = [], 3
-        for block, (channels, count) in enumerate(((64, 2), (128, 2), (256, 4)), 1):
-            for number in range(1, count + 1):
-                conv = conv3x3(width, channels)
-                conv.weight.data.copy_(state[f"block{block}_conv{number}.weight"])
-                conv.bias.data.copy_(state[f"block{block}_conv{number}.bias"])
-                layers += [conv, nn.ReLU()]
-                width = channels
-            layers.append(nn.MaxPool2d(2))
+        layers = make_layers([64, 64, "M", 128, 128, "M", *[256] * 4, "M"])
+        layers.load_state_dict(dict(zip(layers.state_dict(), state.values(), strict=True)))  # in the same order
         mean = (123.68 / 255, 116.779 / 255, 103.939 / 255)
         return cls(Normalize(mean, (1 / 255,) * 3), layers, i, j)
 
@@ -447,24 +390,20 @@ class PerceptualFeatures(nn.Module):
             return self.layers(self.normalize(img.float())) / self.rms
 
 
-def _cut(layers: Sequence[nn.Module], i: int, j: int) -> list[nn.Module]:
+def _cut(layers: Sequence[nn.Module], i: int, j: int) -> Sequence[nn.Module]:
     """The layers up to the activation behind the j-th convolution before the i-th pooling."""
     pools = convs = 0
     for index, layer in enumerate(layers):
         pools, convs = (pools + 1, 0) if isinstance(layer, nn.MaxPool2d) else (pools, convs)
         convs += isinstance(layer, nn.Conv2d)
         if (pools, convs) == (i - 1, j) and isinstance(layer, nn.ReLU):
-            # not in place: the same layers may serve elsewhere
-            return [nn.ReLU() if isinstance(kept, nn.ReLU) else kept for kept in layers[: index + 1]]
+            return layers[: index + 1]
     raise ValueError(f"phi({i}, {j}) does not exist: this network has no {j}. convolution before its {i}. pooling.")
 
 
 class MultiTaskNet(nn.Module):
     """Restore, then classify: lr_img (N, 3, H, W) in [0, 1] -> (sr_img (N, 3, sH, sW) in [0, 1], logits (N, classes)).
-
-    One differentiable chain, SRNet -> Normalize -> ClassifyNet (which begins with Normalize), so the classification
-    loss also reaches SRNet. Any upsampler may take SRNet's place: the control has `BicubicUpsampler` there.
-    Source: the course document.
+    One differentiable chain, so the classification loss also reaches `sr`. Source: the course document.
     """
 
     def __init__(self, sr: nn.Module, classifier: nn.Module):
@@ -485,9 +424,7 @@ def init_at_zero(conv: nn.Conv2d) -> None:
 
 
 class DoubleConv(nn.Module):
-    """conv 3x3, batch norm, ReLU, twice: (N, in, H, W) -> (N, out, H, W), values >= 0. Source: U-Net (Ronneberger et
-    al. 2015), which has no batch norm.
-    """
+    """conv 3x3, batch norm (not in the paper), ReLU, twice: (N, in, H, W) -> (N, out, H, W). Source: as `UNet`."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -501,10 +438,8 @@ class DoubleConv(nn.Module):
 
 
 class Decoder(nn.Module):
-    """U-Net's way up: features of several sizes, finest first, the next ones half the side -> the finest size.
-
-    [(N, w0, H, W), (N, w1, H/2, W/2), ...] -> (N, w0, H, W). At each step the coarser features are doubled in size by a
-    transposed convolution, laid beside the finer ones, and convolved twice. Sides must halve evenly.
+    """U-Net's way up: features, finest first, [(N, w0, H, W), (N, w1, H/2, W/2), ...] -> (N, w0, H, W). At each step,
+    the coarser ones are doubled in size, laid beside the finer ones, and convolved twice.
     """
 
     def __init__(self, widths: Sequence[int]):
@@ -521,9 +456,7 @@ class Decoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """img (N, in, H, W) -> (N, out, H, W), not clipped. Double convolutions and max pooling down, `Decoder` up, and a
-    last convolution. H and W are multiples of 2 ** (len(widths) - 1). Source: Ronneberger et al. 2015.
-    """
+    """img (N, in, H, W) -> (N, out, H, W), not clipped; sides halve evenly. Source: Ronneberger et al. 2015."""
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, widths: Sequence[int] = (64, 128, 256, 512)):
         super().__init__()
@@ -542,20 +475,20 @@ class UNet(nn.Module):
 
 
 class ResNet18Features(nn.Module):
-    """ResNet-18 for small images, from torchvision's blocks: a 3x3 stem of stride 1 and no first pooling (He et al.
-    2016). img (N, 3, H, W), normalised -> four feature maps, (N, w, H, W) to (N, 8w, H/8, W/8), w = num_channels.
+    """ResNet-18 (He et al. 2016) for small images: a stem of stride 1, no first pooling. Normalized img (N, 3, H, W) ->
+    four feature maps, (N, w, H, W) to (N, 8w, H/8, W/8), w = num_channels.
     """
 
     def __init__(self, num_channels: int = 64):
         super().__init__()
-        from torchvision.models.resnet import BasicBlock, conv1x1
-        from torchvision.models.resnet import conv3x3 as conv3x3_without_bias
+        from torchvision.models import resnet
 
         def stage(width: int, out: int) -> nn.Sequential:
-            shortcut = nn.Sequential(conv1x1(width, out, 2), nn.BatchNorm2d(out)) if out != width else None
-            return nn.Sequential(BasicBlock(width, out, out // width, shortcut), BasicBlock(out, out))
+            shortcut = nn.Sequential(resnet.conv1x1(width, out, 2), nn.BatchNorm2d(out)) if out != width else None
+            first = resnet.BasicBlock(width, out, out // width, shortcut)
+            return nn.Sequential(first, resnet.BasicBlock(out, out))
 
-        self.stem = nn.Sequential(conv3x3_without_bias(3, num_channels), nn.BatchNorm2d(num_channels), nn.ReLU())
+        self.stem = nn.Sequential(resnet.conv3x3(3, num_channels), nn.BatchNorm2d(num_channels), nn.ReLU())
         widths = [num_channels, *(num_channels * 2**k for k in range(4))]
         self.stages = nn.ModuleList(stage(*pair) for pair in itertools.pairwise(widths))
 
@@ -567,9 +500,7 @@ class ResNet18Features(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 for small images (He et al. 2016): img (N, 3, H, W) in [0, 1] -> logits (N, num_classes). num_channels:
-    the width of the first stage, 64 as a rule. Holds `Normalize` itself, as `ClassifyNet` does.
-    """
+    """ResNet-18 for small images (He et al. 2016): img (N, 3, H, W) in [0, 1] -> logits (N, num_classes)."""
 
     def __init__(self, num_classes: int = 10, num_channels: int = 64, normalize: Normalize | None = None):
         super().__init__()
@@ -588,10 +519,9 @@ class ResNet18(nn.Module):
 class JointNet(nn.Module):
     """Classify and restore in one pass: img (N, 3, H, W) in [0, 1], degraded -> (restored (N, 3, H, W), logits (N, C)).
 
-    One ResNet-18 serves both tasks: a linear classifier reads the mean of its last features, and a U-Net decoder starts
-    from them and restores the image. share=False: a U-Net of its own restores, and the tasks meet in the loss alone, as
-    in the sample code of the document on joint restoration. The decoder's output is added to the degraded image; in
-    evaluation mode the sum is clipped to [0, 1]. H and W are multiples of 8.
+    A linear layer reads the mean of ResNet-18's last features, a U-Net decoder turns them into what is added to the
+    image. share=False: a U-Net of its own restores, and the tasks meet in the loss alone, as in the document on joint
+    restoration. H and W are multiples of 8; restored is clipped in evaluation mode.
     """
 
     scale_factor = 1
@@ -617,11 +547,9 @@ class JointNet(nn.Module):
 
 
 class Colorizer(nn.Module):
-    """Colours for a grey image: img (N, 3, H, W) in [0, 1], of which only the luma is read -> (N, 3, H, W).
-
-    A U-Net. keep_luma=False: it predicts all three colours, as in the document on colorization. keep_luma=True: it
-    predicts chroma alone, two numbers a pixel, and the output has the luma (BT.601) of the input, but for clipping.
-    In evaluation mode the output is clipped to [0, 1].
+    """Colors for a grey image: img (N, 3, H, W) in [0, 1], of which only the luma is read -> (N, 3, H, W), clipped in
+    evaluation mode. A U-Net gives all three colors, as in the document on colorization; with keep_luma chroma alone,
+    two numbers per pixel, and the luma (BT.601) stays the input's.
     """
 
     scale_factor = 1
@@ -646,10 +574,7 @@ class Colorizer(nn.Module):
 
 
 class BicubicUpsampler(nn.Module):
-    """lr_img (N, 3, H, W) in [0, 1] -> (N, 3, sH, sW) in [0, 1]; no weights.
-
-    PyTorch's bicubic (a = -0.75, no antialiasing), as in the course document; overshoots are clipped.
-    """
+    """lr_img (N, 3, H, W) in [0, 1] -> (N, 3, sH, sW) in [0, 1], by PyTorch's bicubic, as in the course document."""
 
     def __init__(self, scale_factor: int = 2):
         super().__init__()
@@ -666,11 +591,13 @@ def count_parameters(model: nn.Module) -> int:
 
 
 class Networks(dict):
+    """Networks by the name that the setting `network` knows them by. Add one of your own, in a cell too:
+    NetSet.NETWORKS["mine"] = MyNet, then changes = {"network": "mine"}.
+    """
+
     not_read = True  # by `identity`: of these the one that is built counts, not the list
 
 
-# Every network by the name that the setting `network` knows it by. Add one of your own, in a cell too:
-# NetSet.NETWORKS["mine"] = MyNet, then changes = {"network": "mine"}.
 NETWORKS = Networks({
     "srnet": SRNet, "srresnet": SRResNet, "resshuffle": ResShuffle,  # lr_img -> sr_img
     "classifynet": ClassifyNet, "resnet18": ResNet18,  # img -> logits
@@ -679,10 +606,7 @@ NETWORKS = Networks({
 
 
 def make(settings: Mapping, network: str | None = None, **others) -> nn.Module:
-    """A network with fresh weights: the one that settings["network"] names, unless `network` does.
-
-    Its constructor gets those settings that it has a parameter for, and `others`. ValueError for an unknown name.
-    """
+    """The network of this or the settings' name, built with `others` and those settings that it has a parameter for."""
     name = network or settings["network"]
     if name not in NETWORKS:
         raise ValueError(f"there is no network {name!r}; there are {', '.join(NETWORKS)}. Add yours to NETWORKS.")

@@ -1,11 +1,12 @@
 """The ladder of multi_learning.ipynb: every way from a downsampled image to a class, on the same test images.
 
-A rung is an upsampler and a classifier, one behind the other. `FIXED` rungs are put together from the two pretrained
-networks; the `ARMS` are adapted and fine-tuned. To add an arm, add its entry to `ARMS`.
+A rung is an upsampler and a classifier. `FIXED` rungs are the pretrained networks; the `ARMS` are adapted and
+fine-tuned. To add an arm, add its entry to `ARMS`.
 """
 import copy
 import functools
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,18 +44,14 @@ def cross_entropy(logits, batch, settings):
 
 def soft_labels(model, batch, sr_img, logits, teacher, settings):
     """Distillation (Hinton et al. 2015) at temperature 1: the teacher's probabilities on the clean image."""
-    with torch.no_grad():
-        target = teacher(batch["hr_img"]).softmax(1)
-    return F.cross_entropy(logits, target)
+    return F.cross_entropy(logits, teacher(batch["hr_img"]).softmax(1).detach())
 
 
 def features_and_mixed_images(model, batch, sr_img, logits, teacher, settings):
     """L1 between the teacher's features of restored and clean image, and cross-entropy on images whose 8x8 patches are
     restored or clean at random. After SR4IR (Kim et al. 2024), which alternates the two networks' steps.
     """
-    with torch.no_grad():
-        target = teacher.extract(batch["hr_img"])
-    feature_loss = F.l1_loss(teacher.extract(sr_img), target)
+    feature_loss = F.l1_loss(teacher.extract(sr_img), teacher.extract(batch["hr_img"]).detach())
     patches = torch.rand(len(sr_img), 1, 4, 4, device=sr_img.device) < 0.5
     mixed = torch.where(patches.repeat_interleave(8, 2).repeat_interleave(8, 3), sr_img.detach(), batch["hr_img"])
     classifier = getattr(model, "module", model).classifier  # under torchrun the network is wrapped
@@ -66,15 +63,12 @@ def features_and_mixed_images(model, batch, sr_img, logits, teacher, settings):
 
 @dataclass(frozen=True)
 class Arm:
-    """A fine-tuned rung. upsampler: "bicubic", "srnet" (task 1's) or "untrained" (SRNet's layers before any training).
-    trains_sr: both networks learn, not the classifier alone. lambda_sr: None is the settings' weight.
-    extra: a further term, extra(model, batch, sr_img, logits, teacher, settings).
-    """
+    """A fine-tuned rung."""
 
-    upsampler: str
-    trains_sr: bool = False
-    lambda_sr: float | None = None
-    extra: Callable | None = None
+    upsampler: str  # "bicubic", "srnet" (task 1's) or "untrained" (SRNet's layers before any training)
+    trains_sr: bool = False  # both networks learn, not the classifier alone
+    lambda_sr: float | None = None  # None: the settings' weight
+    extra: Callable | None = None  # a further term: extra(model, batch, sr_img, logits, teacher, settings)
 
 
 FIXED = {"clean": "none", "degraded": "bicubic", "cascade": "srnet"}
@@ -87,24 +81,28 @@ ARMS = {
     "distilled": Arm("srnet", trains_sr=True, extra=soft_labels),
     "feature_loss": Arm("srnet", trains_sr=True, extra=features_and_mixed_images),
 }
-COMPARISONS = [  # (below, above, what the difference is)
-    ("degraded", "joint", "the difference that the course document reports"),
-    ("degraded", "cascade", "super-resolution, nothing adapted"),
-    ("degraded", "control", "adaptation of the classifier, no super-resolution"),
-    ("cascade", "frozen", "adaptation, after super-resolution"),
-    ("control", "frozen", "super-resolution, after adaptation"),
-    ("control", "capacity", "SRNet's layers without its training"),
-    ("capacity", "frozen", "what SRNet learnt on photographs"),
-    ("frozen", "joint", "training SRNet along with the classifier"),
-    ("control", "joint", "super-resolution and joint training together"),
-    ("joint", "task_only", "without the pixel loss"),
-    ("joint", "distilled", "with a clean teacher's probabilities"),
-    ("joint", "feature_loss", "with a clean teacher's features"),
-    ("joint", "clean", "what is still missing"),
-]
+COMPARISONS = {  # (below, above): what the difference is
+    ("degraded", "joint"): "the difference that the course document reports",
+    ("degraded", "cascade"): "super-resolution, nothing adapted",
+    ("degraded", "control"): "adaptation of the classifier, no super-resolution",
+    ("cascade", "frozen"): "adaptation, after super-resolution",
+    ("control", "frozen"): "super-resolution, after adaptation",
+    ("control", "capacity"): "SRNet's layers without its training",
+    ("capacity", "frozen"): "what SRNet learnt on photographs",
+    ("frozen", "joint"): "training SRNet along with the classifier",
+    ("control", "joint"): "super-resolution and joint training together",
+    ("joint", "task_only"): "without the pixel loss",
+    ("joint", "distilled"): "with a clean teacher's probabilities",
+    ("joint", "feature_loss"): "with a clean teacher's features",
+    ("joint", "clean"): "what is still missing",
+}
 UNSEEN = ("degraded", "cascade", "control", "capacity", "frozen", "joint")  # rungs tried on unseen degradations
 IMAGES_SEEN = {"none": "32×32, clean", "bicubic": "16×16 → bicubic", "srnet": "16×16 → SRNet",
                "untrained": "16×16 → SRNet's layers"}  # fmt: skip
+
+
+def upsampler_of(rung: str) -> str:
+    return FIXED.get(rung) or ARMS[rung].upsampler
 
 
 def arms_table() -> pd.DataFrame:
@@ -119,12 +117,10 @@ def arms_table() -> pd.DataFrame:
     return pd.DataFrame(rows, map(plots.name_of, ARMS), ["the classifier sees", "trained", "trained with"])
 
 
-class Ladder:
-    """The data, the two pretrained networks, and every rung's training.
-
-    task: what `runs.begin` returned; the runs of tasks 1 and 2 are read, or trained, as far as they are missing.
-    degradation: what makes 16x16 images of 32x32; loss: as `joint_loss`; report: as for `training.fit`.
-    Test images: test_hr (N, 3, 32, 32) and test_lr (N, 3, 16, 16), float in [0, 1]; validation images as uint8.
+class Adaptation:
+    """The data, the networks of tasks 1 and 2 (trained where they are missing), and how the classifier adapts to an
+    upsampler's images. degradation: what makes 16x16 images of 32x32; loss: as `joint_loss`. Test images: test_hr
+    (N, 3, 32, 32) and test_lr (N, 3, 16, 16), float in [0, 1]; training and validation images as uint8.
     """
 
     not_read = True  # by `identity`: what counts of it is handed over apart
@@ -137,7 +133,7 @@ class Ladder:
         self.classes, self.profile, self.runs, self.sweep = self.test_set.classes, None, {}, {}
         self.prepare()
 
-    def prepare(self) -> "Ladder":
+    def prepare(self):
         """Data and pretrained networks of the task's profile, made anew where that has changed."""
         if self.profile == self.task.profile:
             return self
@@ -149,16 +145,18 @@ class Ladder:
         num_valid = min(self.settings.num_valid, len(self.train_set) // 10)
         if min(self.classifier_run.info["settings"]["num_valid"], len(self.train_set) // 10) != num_valid:
             raise ValueError("num_valid must be task 2's: its training images would be validation images here.")
+        parts = self.train_set.images, self.train_set.labels
         train_idx, valid_idx = datasets.split_indices(len(self.train_set), num_valid, seed=0)
-        self.images = self.train_set.images[train_idx].to(self.device)
-        self.labels = self.train_set.labels[train_idx].to(self.device)
-        self.valid_hr, self.valid_labels = self.train_set.images[valid_idx], self.train_set.labels[valid_idx]
+        self.images, self.labels = (part[train_idx].to(self.device) for part in parts)
+        self.valid_hr, self.valid_labels = (part[valid_idx] for part in parts)
         self.valid_lr = self.degradation(self.valid_hr)
-        test_images = self.test_set.images[: self.settings.num_test]
-        self.test_labels = self.test_set.labels[: self.settings.num_test]
-        self.test_hr, self.test_lr = datasets.to_float(test_images), datasets.to_float(self.degradation(test_images))
+        num_test = self.settings.num_test
+        images, self.test_labels = self.test_set.images[:num_test], self.test_set.labels[:num_test]
+        self.test_hr, self.test_lr = datasets.to_float(images), datasets.to_float(self.degradation(images))
         sr = self.sr_run.load(NetSet.make(self.sr_run.info["settings"])).to(self.device)
-        self.classifier = self.classifier_run.load(self.new_classifier()).to(self.device)
+        classifier = NetSet.make(self.classifier_run.info["settings"], num_classes=len(self.classes))
+        self.classifier = self.classifier_run.load(classifier).to(self.device)
+        self.teacher = copy.deepcopy(self.classifier).eval().requires_grad_(False)
         torch.manual_seed(0)
         untrained = NetSet.make(self.sr_run.info["settings"]).to(self.device).eval()
         self.upsamplers = {"none": nn.Identity(), "bicubic": NetSet.BicubicUpsampler(sr.scale_factor), "srnet": sr,
@@ -166,39 +164,30 @@ class Ladder:
         self.weights = {"task1": self.sr_run.info["weights"], "task2": self.classifier_run.info["weights"]}
         return self
 
-    @property
-    def folder(self) -> Path:
-        """Where tables, figures and the answers of untrained rungs go: the study's folder, or one for these runs."""
-        parts = [self.weights, described(self.degradation), sorted(run.folder.name for run in self.runs.values())]
-        lab = self.task.lab_folder / f"ladder_{runs.hash_of(parts)}"
-        return self.task.study if all(self.task.study in run.folder.parents for run in self.runs.values()) else lab
-
-    def new_classifier(self) -> nn.Module:
-        return NetSet.make(self.classifier_run.info["settings"], num_classes=len(self.classes))
-
-    def pretrained(self, upsampler: str) -> dict:
-        """The weights that an arm starts from."""
-        return {part: self.weights[part] for part in self.weights if upsampler == "srnet" or part == "task2"}
+    def pretrained(self, upsampler: str, seed: int | None = None) -> dict:
+        """The weights that adaptation starts from; of a seed, also those that it ended with."""
+        origins = {part: self.weights[part] for part in self.weights if upsampler == "srnet" or part == "task2"}
+        if seed is not None and (epochs := self.settings.adapt_epochs):
+            origins["adapted"] = self.adapt(upsampler, seed, epochs).info["weights"]
+        return origins
 
     def upsampled(self, upsampler: str) -> list[Tensor]:
         """Training and validation images as an upsampler returns them, uint8: computed once, used by many runs."""
         if upsampler not in self._kept:
             lr_img = self.degradation(self.images[: self.settings.adapt_images].cpu())
-            mixed, whole = self.settings.mixed_precision, []
+            network, mixed = self.upsamplers[upsampler], self.settings.mixed_precision
             for images in (lr_img, self.valid_lr):
-                parts = [training.predict(self.upsamplers[upsampler], part, mixed_precision=mixed)
+                parts = [datasets.to_uint8(training.predict(network, part, mixed_precision=mixed))
                          for part in images.split(5_000)]  # fmt: skip
-                whole.append(torch.cat([datasets.to_uint8(part) for part in parts]).to(self.device))
-            self._kept[upsampler] = whole
+                self._kept.setdefault(upsampler, []).append(torch.cat(parts).to(self.device))
         return self._kept[upsampler]
 
     def adapt_settings(self, seed: int, epochs: int) -> dict:
         """Task 2's recipe, at a lower rate."""
         recipe, s = dict(self.prepare().classifier_run.info["settings"]), self.settings
-        return recipe | {"seed": seed, "num_epochs": epochs, "steps_per_epoch": s.adapt_steps, "flip": s.flip,
-                         "learning_rate": recipe["learning_rate"] * s.adapt_rate, "shift": s.shift,
-                         "num_images": s.adapt_images, "mixed_precision": s.mixed_precision,
-                         "save_fp16": s.save_fp16}  # fmt: skip
+        own = {name: s[name] for name in ("flip", "shift", "mixed_precision", "save_fp16")}
+        return recipe | own | {"seed": seed, "num_epochs": epochs, "steps_per_epoch": s.adapt_steps,
+                               "num_images": s.adapt_images, "learning_rate": recipe["learning_rate"] * s.adapt_rate}
 
     def adapt(self, upsampler: str, seed: int, epochs: int, needs_weights: bool = False) -> Run | None:
         """ClassifyNet trained further, by task 2's recipe, on upsampled images. None where epochs is 0."""
@@ -228,7 +217,19 @@ class Ladder:
     def adapted(self, upsampler: str, seed: int) -> nn.Module:
         """The classifier after the whole adaptation."""
         run = self.adapt(upsampler, seed, self.prepare().settings.adapt_epochs, needs_weights=True)
-        return run.load(self.new_classifier()) if run else copy.deepcopy(self.classifier)
+        classifier = copy.deepcopy(self.classifier)
+        return run.load(classifier) if run else classifier
+
+
+class Ladder(Adaptation):
+    """Every rung's fine-tuning, and the trained rungs."""
+
+    @property
+    def folder(self) -> Path:
+        """Where tables, figures and the answers of untrained rungs go: the study's folder, or one for these runs."""
+        parts = [self.weights, described(self.degradation), sorted(run.folder.name for run in self.runs.values())]
+        lab = self.task.lab_folder / f"ladder_{runs.hash_of(parts)}"
+        return self.task.study if all(self.task.study in run.folder.parents for run in self.runs.values()) else lab
 
     def batches(self, generator: torch.Generator):
         """An epoch of fine-tuning: augmented clean images, the same downsampled, labels."""
@@ -243,13 +244,12 @@ class Ladder:
         psnr_db = metrics.psnr(sr_img, datasets.to_float(self.valid_hr)).mean()
         return {"accuracy": metrics.accuracy(logits, self.valid_labels), "psnr_db": psnr_db}
 
-    def fine_tune(self, name: str, seed: int = 0, lambda_sr: float | None = None) -> Run:
+    def fine_tune(self, name: str, seed: int, lambda_sr: float | None = None) -> Run:
         """The run of an arm: read where it is finished, else trained. lambda_sr: another weight, for the joint arm."""
         arm, base = ARMS["joint" if lambda_sr is not None else name], self.loss
 
         def network():
-            sr = copy.deepcopy(self.prepare().upsamplers[arm.upsampler])
-            model = NetSet.MultiTaskNet(sr, copy.deepcopy(self.classifier))
+            model = copy.deepcopy(NetSet.MultiTaskNet(self.prepare().upsamplers[arm.upsampler], self.classifier))
             model.sr.requires_grad_(arm.trains_sr)
             return model
 
@@ -257,12 +257,8 @@ class Ladder:
             weight = next(w for w in (lambda_sr, arm.lambda_sr, self.prepare().settings.lambda_sr) if w is not None)
             return self.settings.trained(lambda_sr=weight, seed=seed)
 
-        @functools.cache
-        def teacher(profile):
-            return copy.deepcopy(self.classifier).eval().requires_grad_(False)
-
-        def extra(model, batch, sr_img, logits):
-            return arm.extra(model, batch, sr_img, logits, teacher=teacher(self.profile), settings=self.settings)
+        def extra(*given):
+            return arm.extra(*given, teacher=self.teacher, settings=self.settings)
 
         def loss(model, batch):
             return base(model, batch, settings(), settings()["lambda_sr"], extra if arm.extra else None)
@@ -271,12 +267,7 @@ class Ladder:
             self.task, network, loss, self.batches, self.validate, self.train_set, self.degradation,
             f"seed{seed}/" + (f"lambda_{lambda_sr:g}" if lambda_sr is not None else name), report=self.report,
             start=lambda model: model.classifier.load_state_dict(self.adapted(arm.upsampler, seed).state_dict()),
-            settings=settings, pretrained=lambda: self.pretrained(arm.upsampler) | self.adapted_from(arm, seed))
-
-    def adapted_from(self, arm: Arm, seed: int) -> dict:
-        """How an arm's classifier was adapted before fine-tuning."""
-        epochs = self.prepare().settings.adapt_epochs
-        return {"adapted": self.adapt(arm.upsampler, seed, epochs).info["weights"]} if epochs else {}
+            settings=settings, pretrained=lambda: self.pretrained(arm.upsampler, seed))
 
     def train(self) -> "Ladder":
         """Every run that the settings ask for: arms and seeds, other weights, shorter adaptations."""
@@ -287,24 +278,29 @@ class Ladder:
             s = self.prepare().settings
             self.runs = {(name, seed): self.fine_tune(name, seed) for seed in s.seeds for name in s.arms}
             self.sweep = {value: self.fine_tune("joint", s.seeds[0], value) for value in s.sweep}
-            for seed in s.seeds if s.adapt_epochs else ():
-                for upsampler in ("bicubic", "srnet"):
-                    for epochs in s.adapt_lengths:
-                        self.adapt(upsampler, seed, epochs)
+            if {"control", "frozen"} <= set(s.arms):
+                gaps(self)
+            for percent, seed in itertools.product(s.label_percents, s.label_seeds):
+                few_labels(self, percent, seed)
 
         runs.together(self.task, train)
         return self
 
-    def network(self, rung: str, seed: int = 0) -> NetSet.MultiTaskNet:
-        """Upsampler and classifier of a rung, trained, in evaluation mode."""
-        upsampler = FIXED.get(rung) or ARMS[rung].upsampler
-        model = NetSet.MultiTaskNet(copy.deepcopy(self.upsamplers[upsampler]), copy.deepcopy(self.classifier))
-        return (model if rung in FIXED else self.runs[rung, seed].load(model)).to(self.device).eval()
+    def network(self, rung: str, seed: int | None = None) -> NetSet.MultiTaskNet:
+        """Upsampler and classifier of a rung, trained with this or the first random seed, in evaluation mode."""
+        model = copy.deepcopy(NetSet.MultiTaskNet(self.upsamplers[upsampler_of(rung)], self.classifier))
+        if rung not in FIXED:
+            self.runs[rung, self.seeds(rung)[0] if seed is None else seed].load(model)
+        return model.to(self.device).eval()
+
+    def test_images(self, rung: str) -> Tensor:
+        """What the upsampler of a rung is given."""
+        return self.test_hr if rung == "clean" else self.test_lr
 
     def seeds(self, rung: str) -> list[int]:
         """The random seeds that a rung was trained with; what is not trained counts as the first one."""
-        first, *_ = self.settings.seeds
-        return [first] if rung in FIXED else [seed for seed in self.settings.seeds if (rung, seed) in self.runs]
+        seeds = self.settings.seeds
+        return seeds[:1] if rung in FIXED else [seed for seed in seeds if (rung, seed) in self.runs]
 
     def rungs(self) -> list[str]:
         return [rung for rung in ("degraded", "cascade", *ARMS, "clean") if rung in FIXED or self.seeds(rung)]
@@ -317,44 +313,39 @@ class Scores:
         self.ladder, self.settings, self.test_set = ladder, ladder.settings, ladder.test_set
         self.folder, self.rungs, self.first = ladder.folder, ladder.rungs(), ladder.settings.seeds[0]
 
-    def _kept(self, rung: str, seed: int, name: str, compute: Callable, **depends_on) -> Mapping[str, Tensor]:
-        """An answer of a rung, under the identity of all that it depends on: computed once, kept beside the run."""
-        trained = None if rung in FIXED else self.ladder.runs[rung, seed]
-        upsampler = FIXED.get(rung) or ARMS[rung].upsampler
-        network = NetSet.MultiTaskNet(self.ladder.upsamplers[upsampler], self.ladder.classifier)
+    def _kept(self, rung: str, seed: int | None, name: str, compute: Callable, **depends_on) -> Mapping[str, Tensor]:
+        """compute(network) of a rung, under the identity of all that it depends on: once, then kept beside the run."""
+        seed, ladder = self.first if seed is None else seed, self.ladder
+        trained = None if rung in FIXED else ladder.runs[rung, seed]
+        network = NetSet.MultiTaskNet(ladder.upsamplers[upsampler_of(rung)], ladder.classifier)
         data = {"name": self.test_set.name, "fingerprint": self.test_set.fingerprint}
-        weights = trained.info["weights"] if trained else self.ladder.weights
-        key = identity({"num": len(self.ladder.test_lr)}, data, self.ladder.degradation, network=network,
-                       weights=weights, **depends_on)  # fmt: skip
+        key = identity({"num": len(ladder.test_lr)}, data, ladder.degradation, network=network,
+                       weights=trained.info["weights"] if trained else ladder.weights, **depends_on)  # fmt: skip
         place = trained.folder if trained else self.folder / f"seed{seed}" / rung
-        return self.ladder.task.cached(place / f"{name}.pth", compute, key)
+        return ladder.task.cached(place / f"{name}.pth", lambda: compute(ladder.network(rung, seed)), key)
 
     @functools.cache
     def test(self, rung: str, seed: int | None = None) -> Mapping[str, Tensor]:
         """On every test image: prediction, probability, and PSNR and SSIM of what the classifier sees."""
-        seed, ladder = self.first if seed is None else seed, self.ladder
 
-        def compute():
-            images = ladder.test_hr if rung == "clean" else ladder.test_lr
-            sr_img, logits = training.predict(ladder.network(rung, seed), images)
+        def compute(model):
+            sr_img, logits = training.predict(model, self.ladder.test_images(rung))
             probability, prediction = logits.softmax(1).max(1)
-            scores = {"psnr_db": metrics.psnr(sr_img, ladder.test_hr), "ssim": metrics.ssim(sr_img, ladder.test_hr)}
-            return {"prediction": prediction.to(torch.uint8), "probability": probability, **scores}
+            pair = sr_img, self.ladder.test_hr
+            return {"prediction": prediction.to(torch.uint8), "probability": probability,
+                    "psnr_db": metrics.psnr(*pair), "ssim": metrics.ssim(*pair)}  # fmt: skip
 
         return self._kept(rung, seed, "test", compute, psnr=metrics.psnr, ssim=metrics.ssim)
 
     @functools.cache
     def unseen(self, rung: str, seed: int | None = None) -> Tensor:
         """(degradations, images) bool: which test images a rung classifies correctly under each degradation."""
-        seed = self.first if seed is None else seed
         degradations, num = datasets.degradations(), self.settings.num_unseen
 
-        def compute():
-            model, correct = self.ladder.network(rung, seed), []
-            for degrade in degradations.values():
-                logits = training.predict(model, degrade(self.test_set.images[:num]))[1]
-                correct.append(logits.argmax(1) == self.test_set.labels[:num])
-            return {"correct": torch.stack(correct)}
+        def compute(model):
+            images, labels = self.test_set.images[:num], self.test_set.labels[:num]
+            predicted = [training.predict(model, degrade(images))[1].argmax(1) for degrade in degradations.values()]
+            return {"correct": torch.stack(predicted) == labels}
 
         tried = {name: described(degradation) for name, degradation in degradations.items()}
         return self._kept(rung, seed, "unseen", compute, num_unseen=num, tried=tried)["correct"]
@@ -362,18 +353,17 @@ class Scores:
     @functools.cache
     def views(self, rung: str, seed: int | None = None) -> Tensor:
         """(3, images) bool: which test images a rung classifies correctly by the mean logits of 1, 2, 10 `VIEWS`."""
-        seed, ladder = self.first if seed is None else seed, self.ladder
 
-        def compute():
-            model, total, predictions = ladder.network(rung, seed), 0, []
-            sr_img = training.predict(model.sr, ladder.test_hr if rung == "clean" else ladder.test_lr)
+        def compute(model):
+            total, predictions = 0, []
+            sr_img = training.predict(model.sr, self.ladder.test_images(rung))
             for number, (flip, *shift) in enumerate(VIEWS, 1):
                 total = total + training.predict(model.classifier, view(sr_img, flip, *shift))
                 predictions += [total.argmax(1).to(torch.uint8)] if number in NUM_VIEWS else []
             return {"prediction": torch.stack(predictions)}
 
         found = self._kept(rung, seed, "views", compute, views=VIEWS, view=view)
-        return found["prediction"] == ladder.test_labels
+        return found["prediction"] == self.ladder.test_labels
 
     def correct(self, rung: str, seeds: list[int] | None = None) -> Tensor:
         """(seeds, images) bool: which test images a rung classifies correctly."""
@@ -382,9 +372,8 @@ class Scores:
 
     def paired(self, above: str, below: str, read: Callable[[str, int], Tensor]) -> tuple[Tensor, Tensor]:
         """`read(rung, seed)` of two rungs, stacked over the seeds that both were trained with."""
-        trained = [rung for rung in (above, below) if rung not in FIXED]
-        shared = [seed for seed in self.settings.seeds if all(seed in self.ladder.seeds(rung) for rung in trained)]
-        shared = shared if trained else [self.first]
+        trained = [self.ladder.seeds(rung) for rung in (above, below) if rung not in FIXED] or [[self.first]]
+        shared = [seed for seed in self.settings.seeds if all(seed in seeds for seeds in trained)]
         return tuple(torch.stack([read(rung, self.first if rung in FIXED else seed) for seed in shared])
                      for rung in (above, below))  # fmt: skip
 
@@ -399,15 +388,12 @@ class Scores:
 
     @functools.cache
     def table(self) -> pd.DataFrame:
-        """A row a rung: accuracy (mean over seeds, lowest, highest, 95 % interval over test images), what the
-        classifier sees, its PSNR and SSIM (RGB), parameters, GFLOP of classifying one image.
-        """
+        """A row a rung: accuracy and its 95 % interval, what the classifier sees, how good that is, what it costs."""
         ladder, rows = self.ladder, {}
         for rung in self.rungs:
-            seeds, correct = ladder.seeds(rung), self.correct(rung)
-            upsampler = FIXED.get(rung) or ARMS[rung].upsampler
+            seeds, correct, upsampler = ladder.seeds(rung), self.correct(rung), upsampler_of(rung)
             model = NetSet.MultiTaskNet(ladder.upsamplers[upsampler], ladder.classifier).eval()
-            _, low, high = metrics.paired_interval(correct.double(), torch.zeros(correct.shape, dtype=torch.float64))
+            _, low, high = metrics.paired_interval(correct, torch.zeros_like(correct))
             each = correct.float().mean(1)
             seen = {name: sum(self.test(rung, seed)[name].mean().item() for seed in seeds) / len(seeds)
                     for name in ("psnr_db", "ssim")}  # fmt: skip
@@ -416,17 +402,22 @@ class Scores:
                 "accuracy": each.mean().item(), "seeds": len(seeds), "lowest": each.min().item(),
                 "highest": each.max().item(), "low": low, "high": high, **seen,
                 "parameters": NetSet.count_parameters(model),
-                "gflop": gflop(model, (ladder.test_hr if rung == "clean" else ladder.test_lr)[:1].to(ladder.device)),
+                "gflop": gflop(model, ladder.test_images(rung)[:1].to(ladder.device)),
             }  # fmt: skip
         return pd.DataFrame(rows).T.infer_objects().replace(float("inf"), float("nan")).rename_axis("rung")
 
+    def _differences(self, pairs: Iterable[tuple[str, str]], compare: Callable[[str, str], dict]) -> pd.DataFrame:
+        """A row for each pair (below, above) of the rungs that are here."""
+        rows = {f"{below} → {above}": compare(above, below) for below, above in pairs
+                if {below, above} <= set(self.rungs)}  # fmt: skip
+        return pd.DataFrame(rows).T.infer_objects()
+
     def comparisons(self) -> pd.DataFrame:
         """A row a difference of `COMPARISONS`, in points, with its 95 % interval and its value seed by seed."""
-        rows = {
-            f"{below} → {above}": {"what it is": what, **self.compare(above, below)}
-            for below, above, what in COMPARISONS if below in self.rungs and above in self.rungs
-        }  # fmt: skip
-        return pd.DataFrame(rows).T.infer_objects().rename_axis("comparison")
+        def explained(above, below):
+            return {"what it is": COMPARISONS[below, above], **self.compare(above, below)}
+
+        return self._differences(COMPARISONS, explained).rename_axis("comparison")
 
     def unseen_table(self) -> pd.DataFrame:
         """Accuracy by rung and degradation, mean over the seeds."""
@@ -437,24 +428,21 @@ class Scores:
     def unseen_comparisons(self) -> pd.DataFrame:
         """What super-resolution, and its layers alone, are worth on unseen degradations: as `comparisons`."""
         pairs = [("degraded", "cascade"), ("control", "frozen"), ("control", "capacity")]
-        rows = {f"{below} → {above}": self.compare_unseen(above, below)
-                for below, above in pairs if {below, above} <= set(self.rungs)}  # fmt: skip
-        return pd.DataFrame(rows).T.infer_objects()
+        return self._differences(pairs, self.compare_unseen)
 
     def record(self, **further) -> None:
         """run.json of the whole ladder, `further` results among it: what README's tables and answers are made of."""
-        table, over, ladder = self.table(), {}, self.ladder
-        if "control" in table.index:
-            over = {rung: self.compare(rung, "control") for rung in table.index if rung != "control"}
+        table, ladder = self.table(), self.ladder
+        others = [rung for rung in self.rungs if rung != "control"] if "control" in self.rungs else []
         info = {
             "finished": True, "settings": self.settings, "data": next(iter(ladder.runs.values())).info["data"],
             "environment": runs.environment(ladder.device), "test_data": self.test_set.name,
             "num_test": len(ladder.test_lr), "summary": table.round(6).reset_index().to_dict("records"),
             "comparisons": self.comparisons().reset_index().to_dict("records"),
-            "over_control": [{"rung": rung, **gain} for rung, gain in over.items()],
+            "over_control": [{"rung": rung, **self.compare(rung, "control")} for rung in others],
             "sweep": {value: run.info["validation"] for value, run in ladder.sweep.items()},
         }  # fmt: skip
-        if {"control", "frozen"} <= set(table.index):
+        if {"control", "frozen"} <= set(self.rungs):
             info |= {"gaps": gaps(ladder), "num_unseen": self.settings.num_unseen,
                      "unseen": self.unseen_table().round(4).to_dict("index"),
                      "unseen_comparisons": self.unseen_comparisons().to_dict("index")}  # fmt: skip
@@ -474,14 +462,14 @@ def view(img: Tensor, flip: bool, down: int, right: int) -> Tensor:
 
 
 def views_table(scores: Scores, rungs: Mapping[str, list[int]]) -> pd.DataFrame:
-    """A row a rung and number of views: GFLOP per image, accuracy. rungs: {rung: the random seeds whose weights are
-    here}; what is compared is compared at these.
+    """A row a rung and number of views: GFLOP per image, accuracy. rungs: of each, the seeds whose weights are here;
+    where there is none, the floor is shown.
     """
     rows, ladder = [], scores.ladder
-    for rung, seeds in rungs.items():
-        model = ladder.network(rung, seeds[0])
-        lr_img = (ladder.test_hr if rung == "clean" else ladder.test_lr)[:1].to(ladder.device)
-        once, each = gflop(model.sr, lr_img), gflop(model.classifier, ladder.test_hr[:1].to(ladder.device))
+    for rung, seeds in (rungs or {"degraded": [scores.first]}).items():
+        model, images = ladder.network(rung, seeds[0]), (ladder.test_images(rung), ladder.test_hr)
+        once, each = (gflop(part, img[:1].to(ladder.device))
+                      for part, img in zip((model.sr, model.classifier), images, strict=True))  # fmt: skip
         correct = torch.stack([scores.views(rung, seed) for seed in seeds])
         rows += [{"arm": rung, "views": num, "gflop": once + num * each, "seeds": len(seeds),
                   "accuracy": correct[:, k].float().mean().item()} for k, num in enumerate(NUM_VIEWS)]  # fmt: skip
@@ -490,9 +478,8 @@ def views_table(scores: Scores, rungs: Mapping[str, list[int]]) -> pd.DataFrame:
 
 def compare_views(scores: Scores, above: tuple[str, int], below: tuple[str, int], seeds: list[int]) -> dict:
     """`metrics.compare` of two rungs, each with a number of views, ("control", 10), at the same seeds."""
-    pair = [torch.stack([scores.views(rung, seed)[NUM_VIEWS.index(num)] for seed in seeds])
-            for rung, num in (above, below)]  # fmt: skip
-    return metrics.compare(*pair)
+    return metrics.compare(*(torch.stack([scores.views(rung, seed)[NUM_VIEWS.index(num)] for seed in seeds])
+                             for rung, num in (above, below)))  # fmt: skip
 
 
 def gradients(model: NetSet.MultiTaskNet, batch: Mapping[str, Tensor], label_smoothing: float) -> dict[str, Tensor]:
@@ -505,26 +492,24 @@ def gradients(model: NetSet.MultiTaskNet, batch: Mapping[str, Tensor], label_smo
             for name, value in losses.items()}  # fmt: skip
 
 
-def angles(scores: Scores, rung: str, num_batches: int = 8, batch_size: int = 64) -> dict[str, dict]:
+def angles(scores: Scores, rung: str) -> dict[str, dict]:
     """How the gradients of L1 and cross-entropy at SRNet lie to each other, on training and on validation images, batch
     by batch: their norms and the cosine of their angle; and `mean_cosine`, that of their means. Evaluation mode.
     """
-    ladder, smoothing = scores.ladder, scores.settings.label_smoothing
+    ladder, smoothing, num_batches, batch_size = scores.ladder, scores.settings.label_smoothing, 8, 64
     parts = {"training": (ladder.images, ladder.labels), "validation": (ladder.valid_hr, ladder.valid_labels)}
 
-    def compute():
-        found, model = {}, ladder.network(rung, scores.first).requires_grad_(True)
+    def compute(model):
+        found, model = {}, model.requires_grad_(True)
         for part, (images, labels) in parts.items():
-            vectors: dict = {"l1": [], "cross_entropy": []}
-            size = min(batch_size, len(images))
-            for start in range(0, min(num_batches * size, len(images) // size * size), size):
-                hr_img = images[start : start + size].cpu()
-                batch = {"lr_img": datasets.to_float(ladder.degradation(hr_img)), "hr_img": datasets.to_float(hr_img),
-                         "label": labels[start : start + size].cpu()}  # fmt: skip
+            size, vectors = min(batch_size, len(images)), []
+            count = size * min(num_batches, len(images) // size)
+            for hr_img, label in zip(images[:count].split(size), labels[:count].split(size), strict=True):
+                lr_img = ladder.degradation(hr_img.cpu())
+                batch = {"lr_img": datasets.to_float(lr_img), "hr_img": datasets.to_float(hr_img), "label": label}
                 batch = {name: value.to(ladder.device) for name, value in batch.items()}
-                for name, vector in gradients(model, batch, smoothing).items():
-                    vectors[name].append(vector.cpu())
-            l1, cross_entropy = (torch.stack(vectors[name]) for name in ("l1", "cross_entropy"))
+                vectors.append([vector.cpu() for vector in gradients(model, batch, smoothing).values()])
+            l1, cross_entropy = (torch.stack(each) for each in zip(*vectors, strict=True))
             found |= {f"{part} l1": l1.norm(dim=1), f"{part} cross_entropy": cross_entropy.norm(dim=1),
                       f"{part} cosine": F.cosine_similarity(l1, cross_entropy),
                       f"{part} mean_cosine": F.cosine_similarity(l1.mean(0), cross_entropy.mean(0), 0)[None]}
@@ -547,17 +532,97 @@ def gaps(ladder: Ladder) -> dict[int, list[float]]:
     def best(upsampler, seed, epochs):
         return ladder.adapt(upsampler, seed, epochs).info["validation"]["accuracy_valid"]
 
-    lengths = sorted({*ladder.settings.adapt_lengths, ladder.settings.adapt_epochs} - {0})
-    return {epochs: [100 * (best("srnet", seed, epochs) - best("bicubic", seed, epochs))
-                     for seed in ladder.settings.seeds] for epochs in lengths}  # fmt: skip
+    s = ladder.settings
+    return {epochs: [100 * (best("srnet", seed, epochs) - best("bicubic", seed, epochs)) for seed in s.seeds]
+            for epochs in sorted({*s.adapt_lengths, s.adapt_epochs}) if s.adapt_epochs}  # fmt: skip
 
 
 def weights_table(ladder: Ladder) -> pd.DataFrame:
     """Accuracy and PSNR on validation images at each weight of the pixel loss, and of frozen; the first seed."""
     first, lambda_sr = ladder.settings.seeds[0], ladder.settings.lambda_sr
-    found = {lambda_sr: ladder.runs.get(("joint", first)), 0.0: ladder.runs.get(("task_only", first))} | ladder.sweep
-    named = {f"λ = {weight:g}": found[weight] for weight in sorted(found) if found[weight]}
-    if frozen := ladder.runs.get(("frozen", first)):
-        named["frozen"] = frozen
-    table = pd.DataFrame({name: run.info["validation"] for name, run in named.items()}).T
-    return pd.DataFrame({"accuracy": table.accuracy_valid, "psnr_db": table.psnr_db_valid})
+    joint, task_only, frozen = (ladder.runs.get((arm, first)) for arm in ("joint", "task_only", "frozen"))
+    found = {lambda_sr: joint, 0.0: task_only} | ladder.sweep
+    named = {f"λ = {weight:g}": found[weight] for weight in sorted(found)} | {"frozen": frozen}
+    rows = {name: run.info["validation"] for name, run in named.items() if run}
+    return pd.DataFrame({score: {name: row[f"{score}_valid"] for name, row in rows.items()}
+                         for score in ("accuracy", "psnr_db")})  # fmt: skip
+
+# --- few labels -------------------------------------------------------------------------------------------------
+
+LABEL_STEPS = {1: (600, 300), 4: (1_200, 600), 10: (2_000, 1_000), 40: (3_200, 1_600)}  # from scratch, of adaptation
+
+
+def labeled(labels: Tensor, percent: float, seed: int) -> Tensor:
+    """Indices of `percent` of the images, of each class alike; of one seed the fewer are among the more."""
+    order = torch.Generator().manual_seed(1000 + seed)
+    by_class = [(labels == k).nonzero()[:, 0] for k in labels.unique()]
+    by_class = [index[torch.randperm(len(index), generator=order)] for index in by_class]
+    return torch.cat([index[: round(len(labels) / len(by_class) * percent / 100)] for index in by_class]).sort().values
+
+
+def few_labels(ladder: Ladder, percent: int, seed: int) -> Mapping[str, Tensor]:
+    """What clean classifier, degraded, cascade, control and frozen predict on the test images (N,) where all of them
+    know the same `percent` of the labels. SRNet, which needs none, is task 1's. No label chooses an epoch: the averaged
+    weights of the last one are kept.
+    """
+    index, (from_scratch, adapting) = labeled(ladder.labels.cpu(), percent, seed), LABEL_STEPS[percent]
+    place, share = f"labels/seed{seed}/{percent}", ladder.settings.label_steps
+
+    def train(name, upsampler, num_steps, rate, start=None):
+        def settings():
+            recipe = dict(ladder.prepare().classifier_run.info["settings"])
+            return recipe | {"seed": seed, "batch_size": 128, "num_epochs": 4, "mixed_precision": True,
+                             "steps_per_epoch": max(1, round(share * num_steps / 4)), "save_fp16": True,
+                             "learning_rate": rate * recipe["learning_rate"], "labels_percent": percent,
+                             "num_images": len(index)}  # fmt: skip
+
+        def network():
+            torch.manual_seed(training.random_stream(seed, 0, "initial weights"))
+            return NetSet.make(settings(), num_classes=len(ladder.classes))
+
+        def batches(generator):
+            s, images = settings(), ladder.upsampled(upsampler)[0] if upsampler else ladder.images
+            for chosen in datasets.sample(len(index), s["batch_size"], s["steps_per_epoch"], generator):
+                img = datasets.augment(images[index[chosen]], s["flip"], s["shift"], s["cutout"], generator)
+                yield {"img": datasets.to_float(img), "label": ladder.labels[index[chosen]]}
+
+        def loss(model, batch):
+            return cross_entropy(model(batch["img"]), batch, settings()), {}
+
+        def validate(model):
+            images = ladder.upsampled(upsampler)[1] if upsampler else ladder.valid_hr
+            logits = training.predict(model, images, mixed_precision=True)
+            return {"accuracy": metrics.accuracy(logits, ladder.valid_labels)}
+
+        origin = ({"task1": ladder.weights["task1"]} if upsampler == "srnet" else {}) | (start.identity if start else {})
+        return training.fit(
+            ladder.task, network, loss, batches, validate, ladder.train_set, ladder.degradation, f"{place}/{name}",
+            monitor="", report=ladder.report, settings=settings, pretrained=origin,
+            start=lambda model: start and start.load(model).train())
+
+    clean = train("clean", "", from_scratch, 1.0)
+    trained = {"clean": clean, "control": train("control", "bicubic", adapting, 0.3, clean),
+               "frozen": train("frozen", "srnet", adapting, 0.3, clean)}  # fmt: skip
+
+    def compute():
+        seen = {name: training.predict(ladder.upsamplers[name], ladder.test_lr) for name in ("bicubic", "srnet")}
+        ways = {"clean": ("clean", ladder.test_hr), "degraded": ("clean", seen["bicubic"]), "cascade":
+                ("clean", seen["srnet"]), "control": ("control", seen["bicubic"]), "frozen": ("frozen", seen["srnet"])}
+        return {way: training.predict(trained[name].network, images).argmax(1).to(torch.uint8)
+                for way, (name, images) in ways.items()}  # fmt: skip
+
+    key = [{name: run.identity for name, run in trained.items()}, ladder.test_set.fingerprint, len(ladder.test_lr)]
+    return ladder.task.cached(trained["clean"].folder.parent / "test.pth", compute, key)
+
+
+def labels_table(ladder: Ladder) -> pd.DataFrame:
+    """Accuracy (%) by the number of labels, the mean over random seeds; frozen less control, paired, in points."""
+    rows, ways = [], ("degraded", "cascade", "control", "frozen", "clean")
+    for percent in ladder.settings.label_percents:
+        tested = [few_labels(ladder, percent, seed) for seed in ladder.settings.label_seeds]
+        correct = {way: torch.stack([each[way].long() == ladder.test_labels for each in tested]) for way in ways}
+        means = {way: 100 * correct[way].double().mean().item() for way in ways}
+        gain = metrics.compare(correct["frozen"], correct["control"])
+        rows.append({"labels": len(labeled(ladder.labels.cpu(), percent, 0)), **means, **gain,
+                     "share": (means["frozen"] - means["control"]) / (means["clean"] - means["control"])})  # fmt: skip
+    return pd.DataFrame(rows)

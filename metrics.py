@@ -1,12 +1,11 @@
 """How good an image is, and how good a classification is.
 
-PSNR, SSIM and NIQE, measures of color, and for classifiers accuracy, confusion matrix and paired comparisons.
 Channel and border move a PSNR by up to 2 dB, so every value belongs to a protocol of `PROTOCOLS`, and
 `protocol_label` writes it into a table's header. Measures of images return one value per image.
 """
 
 from collections import namedtuple
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _check_shapes(channel="rgb", border=0, data_range=1.0, min_side=1, **images: Tensor) -> None:
-    """ValueError unless the images are floating-point, have one shape, and a border can be shaved off."""
+    """The images must be floating-point, of one shape, and large enough for the border to be shaved off."""
     _require(channel in ("rgb", "y"), f"channel must be 'rgb' or 'y', found {channel!r}.")
     _require(0 < data_range < torch.inf, f"data_range must be a positive number (1.0 for [0, 1]), found {data_range}.")
     wanted = "(N, 3, H, W)" if channel == "y" else "(N, 3, H, W) or (N, 1, H, W)"
@@ -53,7 +52,7 @@ def _check_shapes(channel="rgb", border=0, data_range=1.0, min_side=1, **images:
 
 
 def _check_range(name: str, low: Tensor, high: Tensor, data_range: float = 1.0) -> None:
-    """ValueError unless the lowest and the highest value, both nan if a pixel is, are in [0, data_range]."""
+    """The lowest and the highest value, both nan if a pixel is, must be in [0, data_range]."""
     low, high, slack = low.item(), high.item(), RANGE_TOLERANCE * data_range
     in_range = low >= -slack and high <= data_range + slack
     _require(in_range, f"{name} must be finite and in [0, {data_range:g}] (to {slack:g}), found {low:.4g} to "
@@ -61,8 +60,8 @@ def _check_range(name: str, low: Tensor, high: Tensor, data_range: float = 1.0) 
 
 
 def _pieces(sr_img: Tensor, hr_img: Tensor, border: int, data_range: float, num_values: int) -> Iterator[list[Tensor]]:
-    """A few images at a time, in float32 at least, without their border: on a CPU about `num_values` values, which stay
-    in its cache, on a GPU more. Their range is read there too, and its ValueError follows the last piece.
+    """A few images at a time, without border, in float32 at least: on a CPU about `num_values`, which stay in its
+    cache. Their range is read there too, and checked after the last piece.
     """
     num_images = max(1, (num_values if hr_img.device.type == "cpu" else 2**24) // hr_img[0].numel())
     inside = (..., *(slice(border, side - border) for side in hr_img.shape[-2:]))
@@ -86,12 +85,10 @@ def _luma(img: Tensor) -> Tensor:
 def psnr(sr_img: Tensor, hr_img: Tensor, channel: str = "rgb", border: int = 0, data_range: float = 1.0) -> Tensor:
     """Peak signal-to-noise ratio of each image, in dB: 10 log10(data_range² / MSE), inf for identical images.
 
-    sr_img, hr_img: (N, 3, H, W), or (N, 1, H, W) for channel "rgb", float in [0, data_range] -> (N,) float64.
-    channel: "rgb" takes the MSE over all channels; "y" is the literature's luma, BT.601 in limited range, not rounded:
-    (65.481 R + 128.553 G + 24.966 B + 16) / 255 for images in [0, 1], peak still 1.
+    sr_img, hr_img: (N, 3, H, W), or (N, 1, H, W) for channel "rgb", float in [0, data_range], or a thousandth of it
+    outside -> (N,) float64. channel: "rgb" takes the MSE over all channels; "y" is the literature's luma, BT.601 in
+    limited range, not rounded: (65.481 R + 128.553 G + 24.966 B + 16) / 255 for images in [0, 1], peak still 1.
     border: pixels shaved off each side first.
-    The mean of the result is a data set's PSNR; that of a batch's pooled MSE is lower. Raises ValueError for anything
-    that is not such a pair of images; values may leave the range by a thousandth of it.
     """
     _check_shapes(channel, border, data_range, sr_img=sr_img, hr_img=hr_img)
     mse = []
@@ -122,10 +119,9 @@ def ssim(
 ) -> Tensor:
     """Structural similarity of each image, in [-1, 1], 1 for identical images (Wang et al. 2004).
 
-    Images, channel, border and errors as in `psnr`, -> (N,) float64; RGB is the mean over the channels. Gaussian window
-    of 11x11, sigma 1.5, K 0.01 and 0.03, population covariance; sides of 11 pixels or more must remain.
-    window: "valid" counts full windows only, as MATLAB's ssim_index does; "zero" a window around every pixel, zeros
-    outside the image (the course document).
+    Images, channel and border as in `psnr`, -> (N,) float64; RGB is the mean over the channels. Gaussian window of
+    11x11, population covariance. window: "valid" counts full windows only, as MATLAB's ssim_index does; "zero" one
+    around every pixel, zeros outside the image (the course document).
     """
     _require(window in ("valid", "zero"), f"window must be 'valid' or 'zero', found {window!r}.")
     _check_shapes(channel, border, data_range, WINDOW_SIZE, sr_img=sr_img, hr_img=hr_img)
@@ -162,9 +158,7 @@ def _ssim_sum(x: Tensor, y: Tensor, data_range: float) -> Tensor:
 
 
 def _filtered(maps: Tensor) -> Tensor:
-    """Every column under the Gaussian window: (H, K) float64 -> (H - 10, K), by products with a band matrix: eleven
-    shifted copies, added up, would pass over memory eleven times.
-    """
+    """Every column under the Gaussian window, by band matrices, which pass over memory once: (H, K) -> (H - 10, K)."""
     num_rows, parts = len(maps) - WINDOW_SIZE + 1, []
     if whole := num_rows // BAND * BAND:
         blocks = maps[: whole + WINDOW_SIZE - 1].unfold(0, BAND + WINDOW_SIZE - 1, BAND).mT
@@ -182,10 +176,7 @@ def _band(num_rows: int, device: torch.device) -> Tensor:
 
 
 def ssim_loss(sr_img: Tensor, hr_img: Tensor) -> Tensor:
-    """1 - SSIM, the mean over a batch, with a gradient (Zhao et al. 2017): constants as in `ssim`, valid windows.
-
-    sr_img, hr_img: (N, 3, H, W) in [0, 1], sides >= 11. In float32: bfloat16 would lose E[x²] - E[x]² altogether.
-    """
+    """1 - SSIM, the mean over a batch, with a gradient (Zhao et al. 2017). bfloat16 would lose E[x²] - E[x]²."""
     from pytorch_msssim import ssim as differentiable_ssim
 
     with torch.autocast(sr_img.device.type, enabled=False):
@@ -196,76 +187,55 @@ def ssim_loss(sr_img: Tensor, hr_img: Tensor) -> Tensor:
 
 
 class NIQE:
-    """How far an image's local statistics are from those of photographs, lower is better: no reference is needed.
-    Source: Mittal et al. 2013, "Making a completely blind image quality analyzer", and the authors' code.
-
-    photographs: RGB images (3, H, W), float in [0, 1]; those with a side under 96 are passed over. Without them the
-    statistics are the authors', of their 125 photographs, as the literature uses: scores compare only under one set.
-    Differs from the authors' code in the luma, which is Y of BT.601, 16 to 235, rounded, as papers on super-resolution
-    feed it. An image of few blocks (256x256 has four) gives a rough score.
+    """How far an image's local statistics are from those of photographs, the authors' 125; lower is better. Source:
+    Mittal et al. 2013, and the authors' code. Differs in the luma, which is Y of BT.601, 16 to 235, rounded, as papers
+    on super-resolution feed it. An image of few blocks (256x256 has four) gives a rough score.
     """
 
-    def __init__(self, photographs: Iterable[Tensor] | None = None):
-        if photographs is None:
-            self.mean, lower = torch.from_numpy(np.loadtxt(NIQE_PARAMETERS)).flatten().tensor_split([36])
-            row, column = torch.tril_indices(36, 36)
-            self.covariance = lower.new_empty(36, 36)
-            self.covariance[row, column] = self.covariance[column, row] = lower
-            return
-        blocks = [_block_features(img) for img in photographs if min(img.shape[1:]) >= NIQE_BLOCK]
-        sharp = [features[sharpness > 0.75 * sharpness.max()] for features, sharpness in blocks]
-        self.mean, self.covariance = _statistics(torch.cat([torch.empty(0, 36), *sharp]))
-        _require(self.mean.isfinite().all(), f"NIQE needs photographs, not flat, with sides >= {NIQE_BLOCK}; got none.")
+    def __init__(self):
+        self.mean, lower = torch.from_numpy(np.loadtxt(NIQE_PARAMETERS)).flatten().tensor_split([36])
+        row, column = torch.tril_indices(36, 36)
+        self.covariance = lower.new_empty(36, 36)
+        self.covariance[row, column] = self.covariance[column, row] = lower
 
     def score(self, img: Tensor) -> float:
         """NIQE of an image (3, H, W), or of (N, 3, H, W) together; float in [0, 1], sides >= 96. nan for a flat one."""
-        features = torch.cat([_block_features(one)[0] for one in (img if img.ndim == 4 else img[None])])
-        mean, covariance = _statistics(features)
-        difference = (mean - self.mean)[:, None]
+        features = torch.cat([_block_features(one) for one in (img if img.ndim == 4 else img[None])])
+        whole = features[features.isfinite().all(1)]  # a flat block has but its shape
+        covariance = whole.T.cov() if len(whole) > 1 else features.new_zeros(36, 36)
+        difference = (features.nanmean(0) - self.mean)[:, None]
         return (difference.T @ torch.linalg.pinv((covariance + self.covariance) / 2) @ difference).sqrt().item()
 
 
-def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of each feature, and covariance, over the blocks that have it: a flat block has but its shape, nan else."""
-    features = features.double()
-    whole = features[features.isfinite().all(1)]
-    return features.nanmean(0), whole.T.cov() if len(whole) > 1 else features.new_zeros(36, 36)
-
-
 @torch.no_grad()
-def _block_features(img: Tensor) -> tuple[Tensor, Tensor]:
-    """(blocks, 36) features, 18 at each of two scales, and (blocks,) sharpness: the mean local contrast."""
+def _block_features(img: Tensor) -> Tensor:
+    """Of each block of an image (3, H, W), 18 features at each of two scales: (blocks, 36) float64."""
     fits = img.ndim == 3 and img.shape[0] == 3 and img.is_floating_point() and min(img.shape[1:]) >= NIQE_BLOCK
     _require(fits, f"a float image (3, H, W) with sides >= {NIQE_BLOCK} was expected, found {tuple(img.shape)}.")
     height, width = (side // NIQE_BLOCK * NIQE_BLOCK for side in img.shape[1:])
     luma = (_luma(img[None, :, :height, :width].double()) * 255 + 16).round()
     gauss = torch.signal.windows.gaussian(7, std=7 / 6, dtype=luma.dtype, device=luma.device)
     window = torch.outer(gauss, gauss)[None, None] / gauss.sum() ** 2
-    features, sharpness = [], None
+    features = []
     for side in (NIQE_BLOCK, NIQE_BLOCK // 2):
         padded = F.pad(luma, (3, 3, 3, 3), mode="replicate")
         mean = F.conv2d(padded, window)
         contrast = (F.conv2d(padded**2, window) - mean**2).abs().sqrt()
         normalized = (luma - mean) / (contrast + 1)
         normalized[normalized.abs() < 1e-9] = 0  # a flat area: the sign of a rounding error would count
-        blocks = _blocks(normalized, side)
-        sharpness = _blocks(contrast, side).mean((1, 2)) if sharpness is None else sharpness
+        blocks = normalized[0, 0].unfold(0, side, side).unfold(1, side, side).reshape(-1, side, side)
         shape, _, left, right = _fit_asymmetric(blocks.flatten(1))
         features += [shape, (left + right) / 2]
         for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):  # how a pixel goes with its neighbor
             features += _fit_asymmetric((blocks * blocks.roll(shift, (1, 2))).flatten(1))
         luma = imresize(luma, 0.5)
-    return torch.stack(features, 1), sharpness
-
-
-def _blocks(plane: Tensor, side: int) -> Tensor:
-    """(1, 1, H, W) -> (H W / side², side, side)."""
-    return plane[0, 0].unfold(0, side, side).unfold(1, side, side).reshape(-1, side, side)
+    return torch.stack(features, 1)
 
 
 def _fit_asymmetric(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Asymmetric generalized Gaussians fitted to the rows of (B, K) (Lasmar et al. 2009): shape, mean, left and right
-    scale, (B,) each. Shape 2 is a Gaussian, 1 a Laplacian."""
+    scale, (B,) each. Shape 2 is a Gaussian, 1 a Laplacian.
+    """
     shapes = torch.arange(0.2, 10.0005, 0.001, dtype=values.dtype, device=values.device)
     ratios = (2 * torch.lgamma(2 / shapes) - torch.lgamma(1 / shapes) - torch.lgamma(3 / shapes)).exp()
     left, right = ((values.square() * side).sum(1).div(side.sum(1)).sqrt() for side in (values < 0, values > 0))
@@ -293,10 +263,8 @@ def chroma_error(img: Tensor, truth: Tensor) -> Tensor:
 
 
 def colourfulness(img: Tensor) -> Tensor:
-    """How colourful each image is: (N, 3, H, W) in [0, 1] -> (N,) float64, 0 for grey.
-
-    The third measure of Hasler and Süsstrunk 2003, "Measuring colourfulness in natural images", on 0 to 255. People
-    called images of 15 slightly, of 45 quite and of 82 highly colourful.
+    """How colorful each image is: (N, 3, H, W) in [0, 1] -> (N,) float64, 0 for grey. The third measure of Hasler and
+    Süsstrunk 2003, on 0 to 255; people called images of 15 slightly, of 45 quite and of 82 highly colorful.
     """
     _check_shapes(img=img)
     _check_range("img", *img.aminmax())
@@ -308,9 +276,7 @@ def colourfulness(img: Tensor) -> Tensor:
 
 # --- protocols --------------------------------------------------------------------------------------------------------
 
-
-# shaves: without a border as wide as the scale factor
-Protocol = namedtuple("Protocol", "channel shaves window")
+Protocol = namedtuple("Protocol", "channel shaves window")  # shaves: a border as wide as the scale factor
 PROTOCOLS = {
     "literature": Protocol("y", True, "valid"),
     "rgb": Protocol("rgb", False, "valid"),
@@ -336,11 +302,9 @@ def quantize(img: Tensor) -> Tensor:
 
 
 def evaluate(sr_img: Tensor, hr_img: Tensor, protocol: str = "literature", scale_factor: int = 2) -> dict[str, Tensor]:
-    """PSNR and SSIM of (N, 3, H, W) images under a protocol of `PROTOCOLS`: {"psnr_db": (N,), "ssim": (N,)}.
-
-    sr_img may leave [0, 1]: it is `quantize`d first. scale_factor is the border where the protocol shaves one.
-    hr_img may be (N, 1, H, W), of files stored grey, as one of Set14 is: on luma the literature takes them as they are,
-    not squeezed into 16 to 235, so sr_img's full-range luma, 0.299 R + 0.587 G + 0.114 B, stands against them.
+    """{"psnr_db": (N,), "ssim": (N,)} under a protocol, of sr_img (N, 3, H, W), `quantize`d first. hr_img may be
+    (N, 1, H, W), of files stored grey, as one of Set14 is: on luma the literature takes them as they are, not squeezed
+    into 16 to 235, so sr_img's full-range luma, 0.299 R + 0.587 G + 0.114 B, stands against them.
     """
     rules, sr_img, channel = _rules(protocol), quantize(sr_img), _rules(protocol).channel
     if sr_img.shape[1:2] == (3,) and hr_img.ndim == 4 and hr_img.shape[1] == 1:
@@ -363,7 +327,7 @@ def protocol_label(metric: str, protocol: str = "literature", scale_factor: int 
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of images, 0 to 1, whose largest logit is the label's. logits: (N, C), labels: (N,) integers."""
+    """Share of images whose largest logit is the label's. logits: (N, C), labels: (N,) integers."""
     fit = logits.ndim == 2 and len(logits) and labels.shape == logits.shape[:1] and not labels.is_floating_point()
     found = f"{tuple(logits.shape)} and {tuple(labels.shape)} of {labels.dtype}"
     _require(fit, f"logits (N, C) and whole-number labels (N,) were expected, found {found}.")
@@ -397,11 +361,9 @@ def _differences(a: Tensor, b: Tensor, fit: bool, wanted: str) -> Tensor:
 def paired_interval(values_a: Tensor, values_b: Tensor) -> tuple[float, float, float]:
     """Mean of a less that of b on the same images, with its 95 % interval: (difference, low, high).
 
-    values_a, values_b: numbers, or bool as right or wrong. (N,) on N images: the interval covers the choice of images,
-    taken as normal, for N is large. (S, N) by S pairs of networks, each from a random seed of its own, on the same
-    images: it covers images and seeds, which cross (Owen 2007, "The pigeonhole bootstrap"). (S, D, N) with D
-    degradations: as for (S, N) with an image's mean over them; they count as fixed, so other degradations are not
-    covered.
+    Of numbers, or bool as right or wrong, (N,) on N images, it covers the choice of images; (S, N) by S pairs of
+    networks, each from a random seed of its own: images and seeds, which cross (Owen 2007); (S, D, N) with D
+    degradations: the same for an image's mean over them, other degradations are not covered.
     The margin is the root of the sum of two squares (Zou and Donner 2008): that over images of the mean over seeds, and
     that over seeds of the mean over images, with Student's t of S - 1 degrees of freedom (4.30 for three seeds). What
     depends on image and seed together is in both, so the interval covers a little more than 95 %, never less.
@@ -417,15 +379,14 @@ def paired_interval(values_a: Tensor, values_b: Tensor) -> tuple[float, float, f
 
 
 def compare(correct_a: Tensor, correct_b: Tensor) -> dict[str, float | str | list[float]]:
-    """Accuracy of a less that of b in percentage points: "points", the 95 % interval "low" and "high" by
-    `paired_interval`, "by_seed", each pair of networks on its own, and what the interval "covers": "images and seeds",
-    or "images" where there is but one pair. correct_a, correct_b: (N,), (S, N) or (S, D, N) bool.
+    """Accuracy of a less that of b in percentage points: "points", its interval "low" to "high" by `paired_interval`,
+    and what that "covers", and "by_seed", each pair of networks on its own. (N,), (S, N) or (S, D, N) bool.
     """
     are_bool = correct_a.dtype == correct_b.dtype == torch.bool
     by_seed = _differences(correct_a, correct_b, are_bool, "torch.bool, one entry per image").mean(1)
     points, low, high = (100 * value for value in paired_interval(correct_a, correct_b))
-    covers = "images and seeds" if len(by_seed) > 1 else "images"
-    return {"points": points, "low": low, "high": high, "by_seed": (100 * by_seed).tolist(), "covers": covers}
+    return {"points": points, "low": low, "high": high, "by_seed": (100 * by_seed).tolist(),
+            "covers": "images and seeds" if len(by_seed) > 1 else "images"}  # fmt: skip
 
 
 def signed(value: float) -> str:

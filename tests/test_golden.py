@@ -12,14 +12,22 @@ from tools import files, runs, sr, upscale
 
 from .conftest import ROOT
 
-MULTI = ROOT / "results" / "multi" / "seed0"
 NUM = 500
 
 
-@pytest.mark.parametrize("rung", ["clean", "degraded", "control", "frozen", "joint"])
-def test_weights_give_the_kept_predictions(rung, real_data):
+@pytest.fixture
+def images(real_data):
     real_data("CIFAR10")
-    images = datasets.CIFAR10Dataset(ROOT / "DS", train=False).images[:NUM]
+    return datasets.CIFAR10Dataset(ROOT / "DS", train=False).images
+
+
+def check(found, kept, atol):
+    torch.testing.assert_close(found, kept[: len(found)].to(found), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("rung", ["clean", "degraded", "control", "frozen", "joint"])
+def test_weights_give_the_kept_predictions(rung, images):
+    images = images[:NUM]
     if rung in ("clean", "degraded"):
         upsampler = torch.nn.Identity() if rung == "clean" else NetSet.BicubicUpsampler(2)
         model = NetSet.MultiTaskNet(upsampler, runs.load_network("classifier"))
@@ -27,13 +35,12 @@ def test_weights_give_the_kept_predictions(rung, real_data):
         model = runs.load_network(rung)
     seen = datasets.to_float(images if rung == "clean" else datasets.Fuzz(2)(images))
     restored, logits = training.predict(model, seen)
-    kept = files.read_tensors(MULTI / rung / "test.pth")
+    kept = files.read_tensors(ROOT / "results" / "multi" / "seed0" / rung / "test.pth")
     probability, prediction = logits.softmax(1).max(1)
-    torch.testing.assert_close(probability, kept["probability"][:NUM], rtol=0, atol=2e-4)
-    assert torch.equal(prediction.to(torch.uint8), kept["prediction"][:NUM])
+    check(probability, kept["probability"], 2e-4)
+    check(prediction, kept["prediction"], 0)
     if rung != "clean":
-        psnr_db = metrics.psnr(restored, datasets.to_float(images))
-        torch.testing.assert_close(psnr_db, kept["psnr_db"][:NUM].to(psnr_db), rtol=0, atol=2e-3)
+        check(metrics.psnr(restored, datasets.to_float(images)), kept["psnr_db"], 2e-3)
 
 
 @pytest.mark.parametrize("model, task, method, scale", [("srnet_x2", "task1", "srnet", 2),
@@ -51,13 +58,19 @@ def test_weights_give_the_kept_decibels(model, task, method, scale, real_data):
         assert found == pytest.approx(kept["psnr_db"][row], abs=1e-3)
 
 
-def test_weights_give_the_kept_colors(real_data):
-    real_data("CIFAR10")
+def test_weights_give_the_kept_colors(images):
     kept = files.read_tensors(ROOT / "results" / "colorization" / "test.pth")
-    images = datasets.to_float(datasets.CIFAR10Dataset(ROOT / "DS", train=False).images[:100])
+    images = datasets.to_float(images[:100])
     colored = (images - datasets.grey(images)).abs().amax((1, 2, 3)) > 0.5 / 255
     grey = metrics.quantize(datasets.grey(images[colored]))
     found = metrics.quantize(training.predict(runs.load_network("colorize"), grey))
-    psnr_db = metrics.psnr(found, images[colored])
-    wanted = kept["each"]["chroma"]["psnr_db"][: len(psnr_db)].to(psnr_db)
-    torch.testing.assert_close(psnr_db, wanted, rtol=0, atol=2e-2)
+    check(metrics.psnr(found, images[colored]), kept["each"]["chroma"]["psnr_db"], 2e-2)
+
+
+def test_weights_give_the_kept_restored_images(images):
+    kept = files.read_tensors(ROOT / "results" / "joint_restoration" / "seed0" / "joint" / "test.pth")
+    images = datasets.to_float(images)
+    damaged, visible = (part[:100] for part in datasets.Damage()(images, "both"))  # drawn for all test images at once
+    restored, logits = training.predict(runs.load_network("joint_restoration"), damaged)
+    check(logits.argmax(1), kept["predicted"], 0)
+    check(metrics.restoration_scores(restored, images[:100], visible)["psnr_db"], kept["psnr_db"], 2e-2)

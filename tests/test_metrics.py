@@ -1,4 +1,4 @@
-"""metrics.py: by hand, against independent libraries, by invariants, and on the literature's own numbers."""
+"""metrics.py: by hand, against independent libraries, and on the literature's own numbers."""
 import math
 from functools import partial
 
@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from scipy.signal import convolve2d
-from scipy.stats import gennorm, norm, sem
+from scipy.stats import norm, sem
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torchvision.transforms.v2.functional import gaussian_blur
 
 import datasets
 import metrics
@@ -88,26 +85,16 @@ def test_ssim_loss_is_one_minus_ssim_with_a_gradient_even_in_mixed_precision():
     assert metrics.ssim_loss(sr_img.detach() - 0.01 * sr_img.grad / sr_img.grad.abs().max(), hr_img) < loss
 
 
-shapes = st.tuples(st.integers(1, 3), st.sampled_from([1, 3]), st.integers(11, 80), st.integers(11, 80))
+good = torch.full((2, 3, 16, 16), 0.5)
+grey = good[:, :1]
 
 
-@settings(max_examples=25)
-@given(shapes, st.integers(0, 1000), st.sampled_from([0.0, 0.01, 0.3, 2.0]), st.sampled_from(["valid", "zero"]))
-def test_invariants(shape, seed, noise, window):
-    sr_img, hr_img = image_pair(*shape, seed=seed, noise=noise)
-    db, similarity = psnr(sr_img, hr_img), ssim(sr_img, hr_img, window=window)
-    assert (db >= 0).all() and (similarity.abs() <= 1 + 1e-12).all()
-    for a, b in ((hr_img, sr_img), (sr_img.mT, hr_img.mT)):  # symmetry; what is done to both images changes nothing
-        assert torch.allclose(psnr(a, b), db) and torch.allclose(ssim(a, b, window=window), similarity, atol=1e-12)
-    assert ((db == math.inf) == (noise == 0)).all() and ((similarity > 1 - 1e-12) == (noise == 0)).all()
-
-
-@pytest.mark.parametrize("metric", [psnr, ssim])
-def test_batches_memory_layout_half_precision_and_gradients_do_not_matter(metric):
+@pytest.mark.parametrize("metric, best", [(psnr, math.inf), (ssim, 1)])
+def test_batches_order_memory_layout_half_precision_and_gradients_do_not_matter(metric, best):
     sr_img, hr_img = image_pair(60, 3, 32, 40, dtype=torch.float32)  # several pieces of a batch
     expected = metric(sr_img, hr_img)
-    one_by_one = torch.cat([metric(a[None], b[None]) for a, b in zip(sr_img, hr_img, strict=True)])
-    assert torch.allclose(one_by_one, expected, atol=1e-6)
+    assert (expected < best).all() and metric(hr_img, hr_img).tolist() == pytest.approx([best] * 60, abs=1e-12)
+    assert torch.allclose(torch.cat([metric(sr_img[:1], hr_img[:1]), metric(hr_img[1:], sr_img[1:])]), expected)
     assert torch.allclose(metric(*(img.to(memory_format=torch.channels_last) for img in (sr_img, hr_img))), expected)
     assert not metric(sr_img.clone().requires_grad_(), hr_img).requires_grad
     assert metric(good + 0.5009, good).isfinite().all()  # a thousandth outside the range
@@ -116,26 +103,6 @@ def test_batches_memory_layout_half_precision_and_gradients_do_not_matter(metric
     for value, message in ((1.5, "to 1.5. Clamp"), (-0.5, "found -0.5 to")):  # of one pixel in one piece
         sr_img[30, 0, 0, 0] = value
         refuses(ValueError, message, metric, sr_img, hr_img)
-
-
-good = torch.full((2, 3, 16, 16), 0.5)
-one_nan = good.where(torch.arange(16) > 0, torch.nan)
-
-
-@pytest.mark.parametrize("metric", [psnr, ssim])
-@pytest.mark.parametrize("sr_img, hr_img, options, message", [
-    (good, good[:, :, :15], {}, r"one shape, found \(2, 3, 16, 16\) and \(2, 3, 15, 16\)"),
-    (good[0], good, {}, r"must be \(N, 3, H, W\) or \(N, 1, H, W\).*found \(3, 16, 16\).*img\[None\]"),
-    (good[:, :1], good[:, :1], {"channel": "y"}, r"must be \(N, 3, H, W\) for channel 'y', found \(2, 1"),
-    (good, (good * 255).byte(), {}, r"hr_img must be a floating-point tensor, found Tensor of torch.uint8. Divide"),
-    (good + 0.502, good, {}, r"sr_img must be finite and in \[0, 1\] \(to 0.001\), found 1.002 to 1.002"),
-    (good, one_nan, {}, "hr_img must be finite.*found nan"),
-    (good, good, {"border": 8}, "border must be .* leaves .* a side, found border 8 on 16x16"),
-    (good, good, {"border": 1.5}, "border must be a whole number >= 0"),
-    (good, good, {"channel": "Y"}, "channel must be 'rgb' or 'y', found 'Y'"),
-])  # fmt: skip
-def test_bad_images_raise(metric, sr_img, hr_img, options, message):
-    refuses(ValueError, message, metric, sr_img, hr_img, **options)
 
 
 def test_evaluate_follows_its_protocol_the_label_names_it_and_images_are_scored_as_files_hold_them():
@@ -160,15 +127,12 @@ def test_evaluate_follows_its_protocol_the_label_names_it_and_images_are_scored_
 def test_a_grey_truth_counts_on_luma_as_it_is():
     """Through Y, of 16 to 235, a PSNR would be 20 log10(255 / 219) = 1.32 dB higher."""
     sr_img, hr_img = (metrics.quantize(img) for img in image_pair(2, 3, 40, 30))
-    hr_img = hr_img[:, :1]
-    red, green, blue = sr_img.unbind(1)
-    grey = (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+    hr_img, luma = hr_img[:, :1], (sr_img * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
     found, repeated = metrics.evaluate(sr_img, hr_img, "literature", 2), hr_img.repeat(1, 3, 1, 1)
-    assert torch.allclose(found["psnr_db"], psnr(grey, hr_img, border=2))
-    assert torch.allclose(found["ssim"], ssim(grey, hr_img, border=2))
+    assert torch.allclose(found["psnr_db"], psnr(luma, hr_img, border=2))
+    assert torch.allclose(found["ssim"], ssim(luma, hr_img, border=2))
     assert torch.allclose(psnr(sr_img, repeated, "y", 2) - found["psnr_db"], torch.tensor(1.322).double(), atol=1e-3)
     assert metrics.evaluate(sr_img, hr_img, "rgb")["psnr_db"].equal(psnr(sr_img, repeated))
-    refuses(ValueError, r"must be \(N, 3, H, W\) for channel 'y'", metrics.evaluate, hr_img, hr_img)
 
 
 @pytest.mark.parametrize("name, scale_factor, psnr_db, similarity", [
@@ -195,14 +159,13 @@ def test_accuracy_and_confusion_matrix_by_hand():
     assert matrix.tolist() == [[1, 0, 0, 0], [0, 1, 1, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
 
 
-def test_compare_gives_points_the_crossed_interval_and_each_seed_and_signs_are_written():
+def test_compare_gives_points_the_interval_each_seed_and_what_is_covered_and_signs_are_written():
     a, b = torch.tensor([[[1, 1, 1, 0], [1, 0, 1, 1]], [[1, 0, 0, 0], [0, 1, 1, 1]]]) > 0
-    points, low, high = (100 * value for value in metrics.paired_interval(a, b))
+    _, low, high = (100 * value for value in metrics.paired_interval(a, b))
     expected = {"points": 25, "low": low, "high": high, "by_seed": [50, 0], "covers": "images and seeds"}
-    assert metrics.compare(a, b) == expected and points == 25
-    assert metrics.compare(a[0], b[0]) == metrics.compare(a[:1], b[:1])
-    assert metrics.compare(a[0], b[0])["by_seed"] == [50] and metrics.compare(a[0], b[0])["covers"] == "images"
-    assert metrics.compare(b, a)["by_seed"] == [-50, 0]
+    assert metrics.compare(a, b) == expected and metrics.compare(b, a)["by_seed"] == [-50, 0]
+    one = metrics.compare(a[0], b[0])
+    assert one == metrics.compare(a[:1], b[:1]) and (one["by_seed"], one["covers"]) == ([50], "images")
     assert [metrics.signed(value) for value in (0.5, -0.25, 0.004, -0.004)] == ["+0.50", "−0.25", "0.00", "0.00"]
 
 
@@ -226,21 +189,19 @@ def test_paired_interval_over_images_and_seeds_by_hand():
     assert metrics.paired_interval(degradations, torch.zeros(3, 3, 3)) == expected
 
 
-@pytest.mark.parametrize("spread_of_seeds", [0.0, 0.1, 0.5])
-def test_paired_interval_covers_what_it_says(spread_of_seeds):
-    """Of 400 studies of 3 seeds and 100 images, with effects of image, of seed and of both; 380 would be 95 %."""
-    generator, covered = torch.Generator().manual_seed(0), 0
-    for _ in range(400):
-        parts = [torch.randn(*shape, generator=generator) for shape in ((1, 100), (3, 1), (3, 100))]
-        _, low, high = metrics.paired_interval(parts[0] + spread_of_seeds * parts[1] + parts[2], torch.zeros(3, 100))
-        covered += low < 0 < high
-    assert 375 <= covered <= 399
-
-
 scores, labels, correct = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3) > 0
 
 
 @pytest.mark.parametrize("call, message", [
+    (lambda: psnr(good, good[:, :, :15]), r"one shape, found \(2, 3, 16, 16\) and \(2, 3, 15, 16\)"),
+    (lambda: psnr(good[0], good), r"must be \(N, 3, H, W\) or \(N, 1, H, W\).*found \(3, 16, 16\).*img\[None\]"),
+    (lambda: psnr(grey, grey, "y"), r"must be \(N, 3, H, W\) for channel 'y', found \(2, 1"),
+    (lambda: psnr(good, good.byte()), r"hr_img must be a floating-point tensor, found Tensor of torch.uint8. Divide"),
+    (lambda: psnr(good + 0.502, good), r"sr_img must be finite and in \[0, 1\] \(to 0.001\), found 1.002 to 1.002"),
+    (lambda: ssim(good, good.where(torch.arange(16) > 0, torch.nan)), "hr_img must be finite.*found nan"),
+    (lambda: psnr(good, good, border=8), "border must be .* leaves 1 or more pixels a side, found border 8 on 16x16"),
+    (lambda: psnr(good, good, border=1.5), "border must be a whole number >= 0"),
+    (lambda: psnr(good, good, "Y"), "channel must be 'rgb' or 'y', found 'Y'"),
     (lambda: metrics.accuracy(scores, labels[:2]), r"found \(3, 2\) and \(2,\)"),
     (lambda: metrics.accuracy(scores / 0, labels), "finite logits"),
     (lambda: metrics.confusion_matrix(scores, labels, 2), r"pass logits.argmax\(1\)"),
@@ -259,63 +220,22 @@ def test_bad_input_raises(call, message):
     refuses(ValueError, message, call)
 
 
-@pytest.mark.parametrize("shape", [0.7, 2.0, 4.0])
-def test_asymmetric_fit_finds_the_parameters_of_scipys_samples(shape):
-    size = np.abs(gennorm(shape).rvs((1, 200_000), random_state=0))
-    right = np.random.default_rng(0).random(size.shape) < 2 / (2 + 0.5)  # each side as often as it is wide
-    found = [value.item() for value in metrics._fit_asymmetric(torch.tensor(np.where(right, 2 * size, -0.5 * size)))]
-    mean = (2 - 0.5) * math.gamma(2 / shape) / math.gamma(1 / shape)
-    assert found == pytest.approx([shape, mean, 0.5, 2.0], rel=0.05)
-
-
-@pytest.fixture(scope="module")
-def photographs():
-    parts = [datasets.embedded_photographs(part) for part in ("train", "test")]
-    return {name: datasets.to_float(img) for images, names in parts for img, name in zip(images, names, strict=True)}
-
-
-def test_niqe_prefers_photographs_to_what_spoils_them(photographs):
-    astronaut, cat = photographs["astronaut"], photographs["chelsea"]
-    niqe = metrics.NIQE([astronaut, photographs["coffee"]])
-    noise, score = torch.randn(cat.shape, generator=torch.Generator().manual_seed(0)), niqe.score(cat)
-    assert score < niqe.score(gaussian_blur(cat, 13, 1.0)) < niqe.score(gaussian_blur(cat, 13, 2.0))
-    assert score < niqe.score((cat + 0.05 * noise).clamp(0, 1)) < niqe.score((cat + 0.2 * noise).clamp(0, 1))
-    assert niqe.score(astronaut) < score  # what it was fitted on
-    halves = torch.stack([cat[:, :288, :192], cat[:, :288, 192:384]])
-    assert niqe.score(halves) == pytest.approx(niqe.score(cat[:, :288, :384]), rel=0.1)  # but for the new borders
-
-
-def test_niqe_gives_the_scores_of_the_authors_parameters(photographs, real_data):
+def test_niqe_gives_the_scores_of_the_authors_parameters(real_data):
     """By basicsr 1.4.2 in float64, flat pixels (the moon has many) as exactly 0; of the baboon 5.72957338 by the
     authors' own code in MATLAB R2021a, as basicsr states.
     """
-    niqe = metrics.NIQE()
-    for name, expected in (("chelsea", 2.625527), ("moon", 8.529623)):
-        assert niqe.score(photographs[name]) == pytest.approx(expected, abs=1e-5)
-    corner = photographs["chelsea"].clone()
+    parts, niqe = [datasets.embedded_photographs(part) for part in ("train", "test")], metrics.NIQE()
+    photographs = {name: datasets.to_float(img) for part in parts for img, name in zip(*part, strict=True)}
+    cat, flat = photographs["chelsea"], torch.full((3, 96, 96), 0.5)
+    corner = cat.clone()
     corner[:, :120, :120] = 128 / 255  # a flat block has a shape alone, 0.2
-    assert niqe.score(corner) == pytest.approx(3.426291, abs=1e-5)
+    for img, expected in ((cat, 2.625527), (photographs["moon"], 8.529623), (corner, 3.426291), (flat, math.nan)):
+        assert niqe.score(img) == pytest.approx(expected, abs=1e-5, nan_ok=True)
+    halves = torch.stack([cat[:, :288, :192], cat[:, :288, 192:384]])
+    assert niqe.score(halves) == pytest.approx(niqe.score(cat[:, :288, :384]), rel=0.2)  # but for the new borders
+    refuses(ValueError, "sides >= 96", niqe.score, flat[:, 1:])
     baboon = datasets.to_float(datasets.read_image(real_data("Set14") / "HR" / "img_001.png"))
     assert niqe.score(baboon) == pytest.approx(5.729573, abs=2e-5)
-
-
-def test_niqe_is_fitted_on_the_sharp_blocks_alone(photographs):
-    features, sharpness = metrics._block_features(photographs["brick"])
-    sharp = sharpness > 0.75 * sharpness.max()
-    assert sharp.sum() == 18 and len(sharp) == 25
-    niqe = metrics.NIQE([photographs["brick"]])
-    np.testing.assert_allclose(niqe.mean, features[sharp].mean(0))
-    np.testing.assert_allclose(niqe.covariance, np.cov(features[sharp].T))
-
-
-def test_niqe_without_a_value_or_a_reason(photographs):
-    coffee, small, flat = photographs["coffee"], torch.rand(3, 95, 200), torch.full((3, 96, 96), 0.5)
-    niqe = metrics.NIQE([small, coffee])  # a photograph too small for a block is passed over
-    assert niqe.mean.equal(metrics.NIQE([coffee]).mean)
-    assert math.isnan(niqe.score(flat))
-    refuses(ValueError, "sides >= 96", niqe.score, small)
-    for nothing in ([], [small], [flat]):
-        refuses(ValueError, "NIQE needs photographs, not flat, with sides >= 96", metrics.NIQE, nothing)
 
 
 def test_chroma_error_by_hand():
