@@ -547,7 +547,7 @@ class JointNet(nn.Module):
 
 
 class Colorizer(nn.Module):
-    """Colors for a grey image: img (N, 3, H, W) in [0, 1], of which only the luma is read -> (N, 3, H, W), clipped in
+    """Colors for a gray image: img (N, 3, H, W) in [0, 1], of which only the luma is read -> (N, 3, H, W), clipped in
     evaluation mode. A U-Net gives all three colors, as in the document on colorization; with keep_luma chroma alone,
     two numbers per pixel, and the luma (BT.601) stays the input's.
     """
@@ -560,15 +560,15 @@ class Colorizer(nn.Module):
         self.keep_luma = keep_luma
         self.unet = UNet(1, 2 if keep_luma else 3, [num_channels * 2**k for k in range(num_levels)])
         if keep_luma:
-            init_at_zero(self.unet.last)  # at first the image stays grey
+            init_at_zero(self.unet.last)  # at first the image stays gray
         self.register_buffer("luma", torch.tensor(self.LUMA).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, img: Tensor) -> Tensor:
-        grey = (img * self.luma).sum(1, keepdim=True)
-        colorized = self.unet(grey)
+        gray = (img * self.luma).sum(1, keepdim=True)
+        colorized = self.unet(gray)
         if self.keep_luma:
-            red, blue = (grey + colorized).split(1, 1)
-            green = (grey - self.LUMA[0] * red - self.LUMA[2] * blue) / self.LUMA[1]
+            red, blue = (gray + colorized).split(1, 1)
+            green = (gray - self.LUMA[0] * red - self.LUMA[2] * blue) / self.LUMA[1]
             colorized = torch.cat([red, green, blue], 1)
         return colorized if self.training else colorized.clamp(0, 1)
 

@@ -565,16 +565,16 @@ def few_labels(ladder: Ladder, percent: int, seed: int) -> Mapping[str, Tensor]:
     know the same `percent` of the labels. SRNet, which needs none, is task 1's. No label chooses an epoch: the averaged
     weights of the last one are kept.
     """
-    index, (from_scratch, adapting) = labeled(ladder.labels.cpu(), percent, seed), LABEL_STEPS[percent]
-    place, share = f"labels/seed{seed}/{percent}", ladder.settings.label_steps
+    index = labeled(ladder.labels[: ladder.settings.adapt_images].cpu(), percent, seed)
+    (from_scratch, adapting), share = LABEL_STEPS[percent], ladder.settings.label_steps
 
     def train(name, upsampler, num_steps, rate, start=None):
         def settings():
             recipe = dict(ladder.prepare().classifier_run.info["settings"])
-            return recipe | {"seed": seed, "batch_size": 128, "num_epochs": 4, "mixed_precision": True,
+            return recipe | {"seed": seed, "batch_size": min(128, len(index)), "num_epochs": 4, "mixed_precision": True,
                              "steps_per_epoch": max(1, round(share * num_steps / 4)), "save_fp16": True,
                              "learning_rate": rate * recipe["learning_rate"], "labels_percent": percent,
-                             "num_images": len(index)}  # fmt: skip
+                             "num_images": len(index), "flip": ladder.settings.flip, "shift": ladder.settings.shift}
 
         def network():
             torch.manual_seed(training.random_stream(seed, 0, "initial weights"))
@@ -594,11 +594,11 @@ def few_labels(ladder: Ladder, percent: int, seed: int) -> Mapping[str, Tensor]:
             logits = training.predict(model, images, mixed_precision=True)
             return {"accuracy": metrics.accuracy(logits, ladder.valid_labels)}
 
-        origin = ({"task1": ladder.weights["task1"]} if upsampler == "srnet" else {}) | (start.identity if start else {})
         return training.fit(
-            ladder.task, network, loss, batches, validate, ladder.train_set, ladder.degradation, f"{place}/{name}",
-            monitor="", report=ladder.report, settings=settings, pretrained=origin,
-            start=lambda model: start and start.load(model).train())
+            ladder.task, network, loss, batches, validate, ladder.train_set, ladder.degradation,
+            f"labels/seed{seed}/{percent}/{name}", monitor="", report=ladder.report, settings=settings,
+            pretrained=[ladder.weights["task1"] if upsampler == "srnet" else "", start],
+            start=lambda model: start and start.load(model))
 
     clean = train("clean", "", from_scratch, 1.0)
     trained = {"clean": clean, "control": train("control", "bicubic", adapting, 0.3, clean),
@@ -612,7 +612,7 @@ def few_labels(ladder: Ladder, percent: int, seed: int) -> Mapping[str, Tensor]:
                 for way, (name, images) in ways.items()}  # fmt: skip
 
     key = [{name: run.identity for name, run in trained.items()}, ladder.test_set.fingerprint, len(ladder.test_lr)]
-    return ladder.task.cached(trained["clean"].folder.parent / "test.pth", compute, key)
+    return ladder.task.cached(trained["clean"].folder.parent / "test.pth", compute, key) | {"index": index}
 
 
 def labels_table(ladder: Ladder) -> pd.DataFrame:
@@ -623,6 +623,5 @@ def labels_table(ladder: Ladder) -> pd.DataFrame:
         correct = {way: torch.stack([each[way].long() == ladder.test_labels for each in tested]) for way in ways}
         means = {way: 100 * correct[way].double().mean().item() for way in ways}
         gain = metrics.compare(correct["frozen"], correct["control"])
-        rows.append({"labels": len(labeled(ladder.labels.cpu(), percent, 0)), **means, **gain,
-                     "share": (means["frozen"] - means["control"]) / (means["clean"] - means["control"])})  # fmt: skip
+        rows.append({"labels": len(tested[0]["index"]), **means, **gain})
     return pd.DataFrame(rows)

@@ -262,8 +262,8 @@ def chroma_error(img: Tensor, truth: Tensor) -> Tensor:
     return torch.from_numpy(lab - true_lab)[:, 1:].square().sum(1).mean((1, 2)).sqrt()
 
 
-def colourfulness(img: Tensor) -> Tensor:
-    """How colorful each image is: (N, 3, H, W) in [0, 1] -> (N,) float64, 0 for grey. The third measure of Hasler and
+def colorfulness(img: Tensor) -> Tensor:
+    """How colorful each image is: (N, 3, H, W) in [0, 1] -> (N,) float64, 0 for gray. The third measure of Hasler and
     Süsstrunk 2003, on 0 to 255; people called images of 15 slightly, of 45 quite and of 82 highly colorful.
     """
     _check_shapes(img=img)
@@ -303,7 +303,7 @@ def quantize(img: Tensor) -> Tensor:
 
 def evaluate(sr_img: Tensor, hr_img: Tensor, protocol: str = "literature", scale_factor: int = 2) -> dict[str, Tensor]:
     """{"psnr_db": (N,), "ssim": (N,)} under a protocol, of sr_img (N, 3, H, W), `quantize`d first. hr_img may be
-    (N, 1, H, W), of files stored grey, as one of Set14 is: on luma the literature takes them as they are, not squeezed
+    (N, 1, H, W), of files stored gray, as one of Set14 is: on luma the literature takes them as they are, not squeezed
     into 16 to 235, so sr_img's full-range luma, 0.299 R + 0.587 G + 0.114 B, stands against them.
     """
     rules, sr_img, channel = _rules(protocol), quantize(sr_img), _rules(protocol).channel

@@ -568,7 +568,7 @@ def make_optimizers(model: nn.Module, settings: Mapping) -> list[torch.optim.Opt
     parameters = [{"params": group, "lr": rate * factor} for factor, group in groups.items()]
     name = settings.get("optimizer", "adam")
     if name == "muon":
-        # inner layers alone: what touches colours has few rows or columns to be orthogonal among
+        # inner layers alone: what touches colors has few rows or columns to be orthogonal among
         factors = {True: 1.0, False: settings.get("adam_factor", 0.1)}
         split = {inner: [{"lr": factor * group["lr"], "params": found} for group in parameters
                          if (found := [p for p in group["params"] if _is_inner(p) == inner])]

@@ -181,10 +181,10 @@ def test_colorizer_reads_luma_alone_and_can_keep_it():
     luma = lambda img: (img * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1)  # noqa: E731
     for keep_luma in (True, False):
         net = NetSet.Colorizer(8, keep_luma)
-        grey = luma(img)[:, None].expand_as(img)
-        assert torch.allclose(net(img), grey, atol=1e-6) is keep_luma  # before any training
+        gray = luma(img)[:, None].expand_as(img)
+        assert torch.allclose(net(img), gray, atol=1e-6) is keep_luma  # before any training
         nn.init.normal_(net.unet.last.weight, std=0.01)
-        torch.testing.assert_close(net(img), net(grey))
+        torch.testing.assert_close(net(img), net(gray))
         assert torch.allclose(luma(net(img)), luma(img), atol=1e-5) is keep_luma
 
 

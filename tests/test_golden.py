@@ -51,7 +51,7 @@ def test_weights_give_the_kept_decibels(model, task, method, scale, real_data):
     network = runs.load_network(model)
     for index in (1, 2):  # a photograph, and the one that is stored gray
         lr_img, hr_img = test_set.pair(index)
-        truth = datasets.to_float(hr_img)[None, : 1 if sr.is_stored_grey(test_set.hr[index]) else 3]
+        truth = datasets.to_float(hr_img)[None, : 1 if sr.is_stored_gray(test_set.hr[index]) else 3]
         sr_img = datasets.to_float(upscale.upscale(network, lr_img))[None]
         found = metrics.evaluate(sr_img, truth, "literature", scale)["psnr_db"].item()
         row = kept["image"].index(test_set.names[index])
@@ -61,9 +61,9 @@ def test_weights_give_the_kept_decibels(model, task, method, scale, real_data):
 def test_weights_give_the_kept_colors(images):
     kept = files.read_tensors(ROOT / "results" / "colorization" / "test.pth")
     images = datasets.to_float(images[:100])
-    colored = (images - datasets.grey(images)).abs().amax((1, 2, 3)) > 0.5 / 255
-    grey = metrics.quantize(datasets.grey(images[colored]))
-    found = metrics.quantize(training.predict(runs.load_network("colorize"), grey))
+    colored = (images - datasets.gray(images)).abs().amax((1, 2, 3)) > 0.5 / 255
+    gray = metrics.quantize(datasets.gray(images[colored]))
+    found = metrics.quantize(training.predict(runs.load_network("colorize"), gray))
     check(metrics.psnr(found, images[colored]), kept["each"]["chroma"]["psnr_db"], 2e-2)
 
 

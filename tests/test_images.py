@@ -69,9 +69,9 @@ def test_wrong_input_is_refused():
         refuses(ValueError, "expected|takes uint8 or floats", imresize, *wrong)
 
 
-def test_float_uint8_and_grey():
-    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]], dtype=torch.uint8).T[:, None]
-    assert datasets.grey(colours)[:, 0].tolist() == [[76, 150, 29, 18]] * 3  # 0.299, 0.587, 0.114 of 255; 18.15
+def test_float_uint8_and_gray():
+    colors = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]], dtype=torch.uint8).T[:, None]
+    assert datasets.gray(colors)[:, 0].tolist() == [[76, 150, 29, 18]] * 3  # 0.299, 0.587, 0.114 of 255; 18.15
     values = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(datasets.to_uint8(datasets.to_float(values)), values)
     assert datasets.to_uint8(torch.tensor([-1.0, 0.5 / 255, 0.49 / 255, 2.0])).tolist() == [0, 1, 0, 255]
@@ -141,7 +141,7 @@ SWAPPED_PROFILE = SWAPPED_PROFILE.replace("sRGB".encode("utf-16-be"), "mine".enc
 
 @pytest.mark.parametrize("mode, profile, expected", [
     ("RGB", SRGB_PROFILE, (255, 40, 10)), ("RGB", SWAPPED_PROFILE, (40, 255, 10)),
-    ("RGBA", SWAPPED_PROFILE, (40, 255, 10)), ("L", SWAPPED_PROFILE, (101, 101, 101)),  # grey stays grey
+    ("RGBA", SWAPPED_PROFILE, (40, 255, 10)), ("L", SWAPPED_PROFILE, (101, 101, 101)),  # gray stays gray
     ("CMYK", SWAPPED_PROFILE, (255, 40, 10)),  # a profile for other channels is no use
     ("1", None, (0, 0, 0)), ("LA", None, (101, 101, 101)), ("P", None, (255, 51, 0)),  # of a web palette
 ])  # fmt: skip

@@ -69,7 +69,7 @@ def test_an_arm_trains_what_its_entry_says_and_nothing_else(trained):
         assert same(model.sr, trained.upsamplers[arm.upsampler]) is not arm.trains_sr, name
         assert not same(model.classifier, trained.classifier), name
         assert run.info["settings"]["lambda_sr"] == (1.0 if arm.lambda_sr is None else arm.lambda_sr)
-        origins = {"task2", "adaptation"} | ({"task1"} if arm.upsampler == "srnet" else set())
+        origins = {"task2", "adapted"} | ({"task1"} if arm.upsampler == "srnet" else set())
         assert set(run.info["identity"]["roles"]["pretrained"]) == origins
     assert trained.sweep[10.0].info["settings"]["lambda_sr"] == 10
     assert len({run.folder for run in trained.runs.values()}) == 2 * len(ARMS)
@@ -245,3 +245,33 @@ def test_any_arms_and_seeds_run_through_the_notebook(tmp_path, monkeypatch, chan
     assert list(names["table"].index) == ["degraded", "cascade", *(a for a in ARMS if a in changes["arms"]), "clean"]
     assert {"ladder", "stages"} <= set(shown) and ("gap" in shown) is ({"control", "frozen"} <= set(changes["arms"]))
     assert rungs.network(changes["arms"][0]) and set(ladder.weights_table(rungs)) == {"accuracy", "psnr_db"}
+
+
+def test_with_few_labels_every_network_knows_the_same_ones_and_more_labels_hold_the_fewer(tmp_path, monkeypatch):
+    labels = torch.arange(400) % 10
+    few, more, other = (ladder.labeled(labels, *args) for args in ((10, 0), (40, 0), (10, 1)))
+    assert labels[few].bincount().tolist() == [4] * 10 and labels[more].bincount().tolist() == [16] * 10
+    assert set(few.tolist()) < set(more.tolist()) and set(few.tolist()) != set(other.tolist())
+
+    rungs, seen = build(tmp_path, label_steps=0.004, label_percents=[10], label_seeds=[0, 1], adapt_images=150), {}
+
+    def fit(task, network, loss, batches, *args, **options):
+        batch = next(iter(batches(torch.Generator().manual_seed(0))))
+        seen[args[-1]] = batch["img"]
+        return original(task, network, loss, batches, *args, **options)
+
+    original = training.fit
+    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(datasets, "augment", lambda images, *_: images)
+    table = ladder.labels_table(rungs)
+    index = ladder.few_labels(rungs, 10, 0)["index"]
+    for name, images in (("clean", rungs.images), ("control", rungs.upsampled("bicubic")[0]),
+                         ("frozen", rungs.upsampled("srnet")[0])):  # fmt: skip
+        batch = datasets.to_uint8(seen[f"labels/seed0/10/{name}"])
+        assert keys(batch) <= keys(images[index]) and len(keys(batch)) > 5, name
+    assert table.labels.tolist() == [len(index)] and len(table.by_seed[0]) == 2
+    assert table.points[0] == pytest.approx(table.frozen[0] - table.control[0])
+    infos = [info for path in tmp_path.rglob("run.json") if (info := runs.read_info(path.parent)).get("finished")]
+    assert len(infos) == 6 and {info["best_epoch"] for info in infos} == {4}  # the last, whatever validation says
+    again = build(tmp_path, report=never, label_steps=0.004, label_percents=[10], label_seeds=[0, 1], adapt_images=150)
+    assert ladder.labels_table(again).equals(table)

@@ -86,7 +86,7 @@ def test_ssim_loss_is_one_minus_ssim_with_a_gradient_even_in_mixed_precision():
 
 
 good = torch.full((2, 3, 16, 16), 0.5)
-grey = good[:, :1]
+gray = good[:, :1]
 
 
 @pytest.mark.parametrize("metric, best", [(psnr, math.inf), (ssim, 1)])
@@ -124,7 +124,7 @@ def test_evaluate_follows_its_protocol_the_label_names_it_and_images_are_scored_
     assert levels.tolist() == pytest.approx([0, 0, 0, 1, 128, 255, 255], abs=1e-4)
 
 
-def test_a_grey_truth_counts_on_luma_as_it_is():
+def test_a_gray_truth_counts_on_luma_as_it_is():
     """Through Y, of 16 to 235, a PSNR would be 20 log10(255 / 219) = 1.32 dB higher."""
     sr_img, hr_img = (metrics.quantize(img) for img in image_pair(2, 3, 40, 30))
     hr_img, luma = hr_img[:, :1], (sr_img * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
@@ -195,7 +195,7 @@ scores, labels, correct = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3)
 @pytest.mark.parametrize("call, message", [
     (lambda: psnr(good, good[:, :, :15]), r"one shape, found \(2, 3, 16, 16\) and \(2, 3, 15, 16\)"),
     (lambda: psnr(good[0], good), r"must be \(N, 3, H, W\) or \(N, 1, H, W\).*found \(3, 16, 16\).*img\[None\]"),
-    (lambda: psnr(grey, grey, "y"), r"must be \(N, 3, H, W\) for channel 'y', found \(2, 1"),
+    (lambda: psnr(gray, gray, "y"), r"must be \(N, 3, H, W\) for channel 'y', found \(2, 1"),
     (lambda: psnr(good, good.byte()), r"hr_img must be a floating-point tensor, found Tensor of torch.uint8. Divide"),
     (lambda: psnr(good + 0.502, good), r"sr_img must be finite and in \[0, 1\] \(to 0.001\), found 1.002 to 1.002"),
     (lambda: ssim(good, good.where(torch.arange(16) > 0, torch.nan)), "hr_img must be finite.*found nan"),
@@ -214,7 +214,7 @@ scores, labels, correct = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3)
     (lambda: metrics.evaluate(good, good, "paper"), "one of literature, rgb, reference, found 'paper'"),
     *((partial(measure, torch.full((1, 3, 4, 4), value)), r"must be finite and in \[0, 1\]")
       for value in (-0.1, math.nan, 200.0)
-      for measure in (metrics.colourfulness, lambda img: metrics.chroma_error(img, img))),
+      for measure in (metrics.colorfulness, lambda img: metrics.chroma_error(img, img))),
 ])  # fmt: skip
 def test_bad_input_raises(call, message):
     refuses(ValueError, message, call)
@@ -239,17 +239,17 @@ def test_niqe_gives_the_scores_of_the_authors_parameters(real_data):
 
 
 def test_chroma_error_by_hand():
-    red, grey = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)
-    red[:, 0] = 1  # (53.24, 80.09, 67.20) in CIELAB; any grey has a = b = 0
-    half = torch.cat([red[..., :2], grey[..., 2:]], 3)
-    found = metrics.chroma_error(torch.cat([grey, grey, grey]), torch.cat([red, half, grey * 0.4])).tolist()
+    red, gray = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)
+    red[:, 0] = 1  # (53.24, 80.09, 67.20) in CIELAB; any gray has a = b = 0
+    half = torch.cat([red[..., :2], gray[..., 2:]], 3)
+    found = metrics.chroma_error(torch.cat([gray, gray, gray]), torch.cat([red, half, gray * 0.4])).tolist()
     assert found == pytest.approx([math.hypot(80.09, 67.20), math.hypot(80.09, 67.20) / 2**0.5, 0], abs=0.02)
 
 
-def test_colourfulness_by_hand():
-    assert metrics.colourfulness(torch.full((2, 3, 4, 4), 0.3)).tolist() == [0, 0]
+def test_colorfulness_by_hand():
+    assert metrics.colorfulness(torch.full((2, 3, 4, 4), 0.3)).tolist() == [0, 0]
     img = torch.zeros(1, 3, 1, 2)
     img[0, 0, 0, 0] = img[0, 2, 0, 1] = 1  # a red pixel and a blue one
     # red - green: 255, 0; (red + green) / 2 - blue: 127.5, -255
     expected = math.hypot(127.5, 191.25) + 0.3 * math.hypot(127.5, -63.75)
-    assert metrics.colourfulness(img).item() == pytest.approx(expected)
+    assert metrics.colorfulness(img).item() == pytest.approx(expected)

@@ -30,7 +30,7 @@ TINY: dict[str, dict] = {
     "srresnet_x4": PHOTOGRAPHS, "srgan_x4": PHOTOGRAPHS, "resshuffle_x4": PHOTOGRAPHS,
     "joint_restoration": SMALL | {"num_test": 40, "batch_size": 24},
     "colorization": SMALL | {"num_test": 40, "num_images": 200, "num_valid": 20, "batch_size": 8,
-                             "arms": ["mse", "perceptual", "regularised", "fast", "unet", "chroma"]},
+                             "arms": ["mse", "perceptual", "regularized", "fast", "unet", "chroma"]},
 }  # fmt: skip
 SHOWN = {  # figures that a page keeps, and how many it shows in all
     "task1": ("curves psnr_per_image panels photographs", 5), "task2": ("degradation", 5),

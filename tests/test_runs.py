@@ -16,7 +16,8 @@ from .test_files import new_model
 from .test_training import never
 
 TABLE = {"learning_rate": (0.1, 0.2, 0.3, "peak"), "num_epochs": (1, 2, 3, ""), "steps_per_epoch": (2, 3, 2, ""),
-         "dataset": (None, None, None, ""), "seeds": ([0], [0, 1], [0], ""), "seed": (0, 0, 0, "random seed")}  # fmt: skip
+         "dataset": (None, None, None, ""),
+         "seeds": ([0], [0, 1], [0], ""), "seed": (0, 0, 0, "random seed")}  # fmt: skip
 PAGE = '''
 profile, data_root, results_root, changes = "auto", "DS", "results", {}
 

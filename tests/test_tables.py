@@ -25,8 +25,8 @@ def test_the_answers_of_the_studies_hold():
     srgan = {row["method"]: row for row in tables.read("srgan_x4")["summary"] if row["set"] == "Set14"}
     assert all(srgan["srgan"][score] < srgan["srresnet"][score] for score in ("psnr_db", "niqe"))
     colors = {row["method"]: row for row in tables.read("colorization")["summary"]}
-    assert colors["chroma"]["psnr_db"] > colors["grey"]["psnr_db"]
-    assert colors["truth"]["accuracy"] > colors["chroma"]["accuracy"] > colors["grey"]["accuracy"]
+    assert colors["chroma"]["psnr_db"] > colors["gray"]["psnr_db"]
+    assert colors["truth"]["accuracy"] > colors["chroma"]["accuracy"] > colors["gray"]["accuracy"]
     joint = tables.read("joint_restoration")["differences"]
     for arm in ("joint", "joint_10"):
         assert joint[arm]["accuracy"][1] < 0 and joint[arm]["psnr_db"][2] < 0, "neither task helps the other"

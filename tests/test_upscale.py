@@ -93,31 +93,31 @@ def test_a_network_that_downsamples_inside_is_cut_without_seams():
 
 def test_a_colorized_photograph_keeps_its_luma(monkeypatch):
     for sides in ((90, 61), (33, 200), (5, 9)):
-        grey = datasets.grey(64 + random_image(*sides) // 2)
-        colorized = upscale.upscale(COLORIZER, grey)
-        assert difference(colorized, grey).max() > 2 and difference(datasets.grey(colorized), grey).max() <= 1
+        gray = datasets.gray(64 + random_image(*sides) // 2)
+        colorized = upscale.upscale(COLORIZER, gray)
+        assert difference(colorized, gray).max() > 2 and difference(datasets.gray(colorized), gray).max() <= 1
         assert difference(upscale.upscale(COLORIZER, colorized), colorized).max() <= 3  # the luma alone is read
     seen = []
     monkeypatch.setattr(training, "predict", lambda model, img: seen.append(tuple(img.shape[2:])) or img)
     for sides in ((2, 12000), (90, 120), (1, 50), (1, 10**6)):  # long and thin: at a bounded size
-        grey = datasets.grey(random_image(*sides))
-        assert torch.equal(upscale.upscale(COLORIZER, grey), grey)
+        gray = datasets.gray(random_image(*sides))
+        assert torch.equal(upscale.upscale(COLORIZER, gray), gray)
     assert seen[1] == (32, 40) and all(rows * columns <= 2 * upscale.COLORIZED_AREA for rows, columns in seen)
 
 
 @pytest.mark.parametrize("model", [SRNET, RESTORER, COLORIZER])
 @pytest.mark.parametrize("sides, mode", [((9, 12), "RGB"), ((9, 12), "P"), ((50, 1), "L"), ((1, 2), "RGB")])
-def test_files_of_any_mode_and_size_grey_ones_stay_grey(tmp_path, model, sides, mode):
-    grey = datasets.grey(random_image(*sides))  # as a file of three channels too
-    for img in (random_image(*sides), grey) if mode == "RGB" else (random_image(*sides),):
+def test_files_of_any_mode_and_size_gray_ones_stay_gray(tmp_path, model, sides, mode):
+    gray = datasets.gray(random_image(*sides))  # as a file of three channels too
+    for img in (random_image(*sides), gray) if mode == "RGB" else (random_image(*sides),):
         path = save(tmp_path / "photo.png", img, mode)
         out = upscale.upscale_file(path, "name", model=model, again=True)
         assert out == tmp_path / "photo_name.png" and len(list(tmp_path.iterdir())) == 2
-        stays = model is not COLORIZER and (mode == "L" or img is grey)
+        stays = model is not COLORIZER and (mode == "L" or img is gray)
         with Image.open(out) as file:
             assert file.mode == ("L" if stays else "RGB")
         expected = upscale.upscale(model, datasets.read_image(path))
-        assert torch.equal(datasets.read_image(out), datasets.grey(expected) if stays else expected)
+        assert torch.equal(datasets.read_image(out), datasets.gray(expected) if stays else expected)
 
 
 @pytest.mark.parametrize("model", [SRNET, SRRESNET, RESTORER, COLORIZER])
@@ -159,8 +159,8 @@ def test_a_png_file_keeps_what_it_can_hold_and_the_rest_is_named(tmp_path, capsy
             assert kept.get_ifd(0x8769) == {0x9003: "2020:01:01 00:00:00"} and kept.get_ifd(0x8825) == place
         out = capsys.readouterr().out
         assert ("comments) left out" in out) == (suffix == "jpg") and "further" not in out and "bits" not in out
-    path = save(tmp_path / "grey.png", datasets.grey(random_image(9, 9)), icc_profile=SWAPPED_PROFILE)
-    with Image.open(upscale.upscale_file(path, "grey", model=SRNET)) as file:
+    path = save(tmp_path / "gray.png", datasets.gray(random_image(9, 9)), icc_profile=SWAPPED_PROFILE)
+    with Image.open(upscale.upscale_file(path, "gray", model=SRNET)) as file:
         assert file.mode == "L" and "icc_profile" not in file.info
     frames = [Image.new("L", (8, 8), value) for value in (0, 99, 200)]
     frames[0].save(tmp_path / "many.gif", save_all=True, append_images=frames[1:])

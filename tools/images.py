@@ -122,7 +122,7 @@ def as_given(img: Tensor, float_img: Tensor) -> Tensor:
     return to_uint8(float_img) if img.dtype == torch.uint8 else float_img.clamp(0, 1).to(img.dtype)
 
 
-def grey(img: Tensor) -> Tensor:
+def gray(img: Tensor) -> Tensor:
     """RGB -> its BT.601 luma (0.299 R + 0.587 G + 0.114 B) in all three channels, same shape and dtype."""
     red, green, blue = as_floats(img).split(1, -3)
     return as_given(img, 0.299 * red + 0.587 * green + 0.114 * blue).expand(img.shape).contiguous()
@@ -199,7 +199,7 @@ def read_image(path: str | Path) -> Tensor:
     """Any image file -> uint8 (3, H, W), RGB in sRGB's colors, upright.
 
     The EXIF orientation and a color profile are applied where they are readable; transparency is composited over
-    white; 16-bit grey scaled by 255/65535; of an animation the first frame counts. Raises FileNotFoundError, or
+    white; 16-bit gray scaled by 255/65535; of an animation the first frame counts. Raises FileNotFoundError, or
     ValueError naming the file where it is no image, cut off, or has more than 179 million pixels.
     """
     pixels = read_file(path).pixels
@@ -235,7 +235,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
 def _decoded(img: Image.Image, keep_profile: bool) -> ImageFile:
     """Strip by strip, so that Pillow's pixels and the result alone have the size of the image."""
     options = img.tile[0][3] if img.tile else ""
-    layout, *others = map(str, options if isinstance(options, tuple) else (options,))  # "L;4": grey of four bits
+    layout, *others = map(str, options if isinstance(options, tuple) else (options,))  # "L;4": gray of four bits
     img.load()
     with suppress(Exception):  # an orientation that cannot be read
         ImageOps.exif_transpose(img, in_place=True)
@@ -256,7 +256,7 @@ def _decoded(img: Image.Image, keep_profile: bool) -> ImageFile:
     pixels = torch.empty(channels, height, width, dtype=torch.uint8)
     for top in range(0, height, step):
         strip = img.crop((0, top, width, min(top + step, height)))
-        if img.mode[0] == "I":  # 16-bit grey, which Pillow would clip at 255
+        if img.mode[0] == "I":  # 16-bit gray, which Pillow would clip at 255
             values = np.asarray(strip).astype(np.int64)
             if values.min() < 0 or values.max() > 65535:
                 raise ValueError("integer pixels outside 0..65535")

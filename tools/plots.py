@@ -39,24 +39,24 @@ INK, MUTED, LIGHT = "#222222", "#6B7075", "#DADDE0"
 GREY, ACCENT = "#B4BAC1", "#0072B2"  # what is not the point of a figure, and what is: super-resolution
 GOOD, BAD, MARK = "#00795C", "#B8400A", "#FFC20A"
 
-# One color per method, the same in every figure: greys are references and controls, blues SRNet as it is, orange joint
+# One color per method, the same in every figure: grays are references and controls, blues SRNet as it is, orange joint
 # training. Methods of different studies may share one. Those drawn together are told apart by color-blind readers, too
 # (after Okabe and Ito 2008 and Tol 2021).
 COLORS = {
     "truth": "#1A1A1A", "clean": "#1A1A1A", "degraded": "#B3A68F", "nearest": "#B9BFC6", "bicubic": "#7A828B",
-    "grey": "#A9A9A9", "train": "#8FB3DA", "valid": "#1B4B8A",
+    "gray": "#A9A9A9", "train": "#8FB3DA", "valid": "#1B4B8A",
     "control": "#6B7075", "control_distilled": "#44AA99", "scratch": "#E78AC3", "capacity": "#8A1C10",
     "srnet": ACCENT, "frozen": ACCENT, "cascade": "#56B4E9", "frozen_distilled": "#332288", "joint": "#D55E00",
     "task_only": "#E6A400", "distilled": "#7A1F5C", "feature_loss": "#6F8F2F",
     "srresnet": "#44AA99", "srgan": "#AA4499", "resshuffle": "#117733",
     "classify": "#6B7075", "restore": ACCENT, "joint_10": "#8A1C10", "separate": "#E6A400",
-    "mse": "#56B4E9", "perceptual": "#CC79A7", "regularised": "#00875F", "fast": "#D55E00", "slow": "#E6A400",
+    "mse": "#56B4E9", "perceptual": "#CC79A7", "regularized": "#00875F", "fast": "#D55E00", "slow": "#E6A400",
     "chroma": "#6A51A3", "unet": "#5C3A1E",
 }  # fmt: skip
 OTHERS = ("#44AA99", "#882255", "#DDAA33", "#004488", "#BB5566", "#5C7A29", "#7A5195", "#00A6D6")
 NAMES = {
     "truth": "Ground truth", "srnet": "SRNet", "srresnet": "SRResNet", "srgan": "SRGAN", "resshuffle": "ResShuffle",
-    "mse": "1: MSE", "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2", "fast": "4: rate 1e-3",
+    "mse": "1: MSE", "perceptual": "2: + perceptual", "regularized": "3, 5: + L1 and L2", "fast": "4: rate 1e-3",
     "slow": "6: rate 1e-5", "unet": "RGB, our recipe", "chroma": "Chroma, our recipe", "joint_10": "Joint, λ = 10",
     "control_distilled": "Control, distilled", "frozen_distilled": "Frozen, distilled",
 }  # fmt: skip
@@ -290,7 +290,7 @@ def _parts(tables: Sequence[pd.DataFrame], metric: str, scale: float) -> dict[st
 
 
 def _draw_run(ax, name: str, parts: Mapping[str, pd.DataFrame], chosen: int | None, behind: bool) -> dict[str, Line2D]:
-    """A run's curves of one metric, the last in grey where it stands `behind` another's; what the legend says of it."""
+    """A run's curves of one metric, the last in gray where it stands `behind` another's; what the legend says of it."""
     legend = {}
     for part, frame in [*parts.items()][-1 if behind else 0 :]:
         epochs, values = frame.index.to_numpy(), frame.to_numpy()

@@ -85,7 +85,7 @@ TABLES = {
         "batch_size": (64, 256, 64, "images a step"),
         "shift": (2, 4, 0, "largest random shift, pixels"),
         "flip": (True, True, False, "random flips left to right"),
-        "cutout": (0, 8, 0, "side of a random square set to the image's mean colour, pixels"),
+        "cutout": (0, 8, 0, "side of a random square set to the image's mean color, pixels"),
         "num_channels": (32, 64, 64, "width of the first stages"),
         "dropout": ([0.05, 0.1], [0.1, 0.3], [0.25, 0.5], "after each pooling, between the linear layers"),
         "init": ("kaiming", "kaiming", "pytorch", "initial weights"),
@@ -197,7 +197,7 @@ TABLES = {
         "our_learning_rate": (2e-3, 2e-3, 2e-3, "peak, of our recipe"),
         "num_epochs": (2, 15, 50, ""),
         "steps_per_epoch": (20, 300, 450, ""),
-        "arms": (*[["mse", "perceptual", "regularised", "fast", "slow", "unet", "chroma"]] * 3, ""),
+        "arms": (*[["mse", "perceptual", "regularized", "fast", "slow", "unet", "chroma"]] * 3, ""),
     },
 }  # fmt: skip
 

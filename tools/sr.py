@@ -98,14 +98,14 @@ def _score(apply: Callable | None, test_set, protocols: Sequence[str], niqe) -> 
             inside = min(hr_img.shape[1:]) - 2 * metrics.border_of(protocol, test_set.scale_factor)
             row |= {"protocol": protocol, "psnr_db": None, "ssim": None}
             if apply and inside >= metrics.WINDOW_SIZE:
-                channels = 1 if is_stored_grey(test_set.hr[index]) else 3
+                channels = 1 if is_stored_gray(test_set.hr[index]) else 3
                 pair = sr_img[None], datasets.to_float(hr_img)[None, :channels]
                 values = metrics.evaluate(*pair, protocol, test_set.scale_factor)
                 row |= {name: value.item() if value.isfinite() else None for name, value in values.items()}
             yield dict(row)
 
 
-def is_stored_grey(source: Path | Tensor) -> bool:
+def is_stored_gray(source: Path | Tensor) -> bool:
     """Whether an image file has one channel, as one of Set14 does: `metrics.evaluate` scores such a truth as it is."""
     if isinstance(source, Tensor):
         return False

@@ -48,9 +48,9 @@ DIFFERENCES = (  # which answers state: the task, and two names of its `figures`
     ("srgan_x4", "summary literature Set14 srgan psnr_db", "summary literature Set14 srresnet psnr_db"),
     ("resshuffle_x4", "summary literature Set14 resshuffle psnr_db", "papers EDSR-baseline (1.52 M) 1 0"),
     ("resshuffle_x4", "summary literature B100 resshuffle psnr_db", "papers EDSR-baseline (1.52 M) 2 0"),
-    ("resshuffle_x4", "summary literature Set14 bicubic psnr_db", "papers bicubic 1 0"),  # the grey image, read as RGB
+    ("resshuffle_x4", "summary literature Set14 bicubic psnr_db", "papers bicubic 1 0"),  # the gray image, read as RGB
     ("colorization", "summary perceptual psnr_db", "summary mse psnr_db"),
-    ("colorization", "summary regularised psnr_db", "summary perceptual psnr_db"),
+    ("colorization", "summary regularized psnr_db", "summary perceptual psnr_db"),
 )
 
 
@@ -251,10 +251,10 @@ def joint_table(language: str = "en", results: str | Path = ROOT / "results") ->
 
 
 def colorization_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
-    names = {"grey": "grey copy", "mse": "1: MSE", "perceptual": "2: + perceptual", "regularised": "3, 5: + L1 and L2",
+    names = {"gray": "gray copy", "mse": "1: MSE", "perceptual": "2: + perceptual", "regularized": "3, 5: + L1 and L2",
              "fast": "4: rate 1e-3", "slow": "6: rate 1e-5", "unet": "three colors, our recipe",
              "chroma": "**chroma alone, our recipe**", "truth": "true colors"}  # fmt: skip
-    digits = {"psnr_db": 2, "ssim": 4, "chroma_error": 1, "colourfulness": 1, "accuracy": 1}
+    digits = {"psnr_db": 2, "ssim": 4, "chroma_error": 1, "colorfulness": 1, "accuracy": 1}
     found = {row["method"]: row for row in read("colorization", results)["summary"]}
     rows = [[name, *(fixed(found[key][score], digits[score]) for score in digits)] for key, name in names.items()]
     return markdown(["method", "PSNR (dB)", "SSIM", "chroma error", "colorfulness", "accuracy (%)"], rows)

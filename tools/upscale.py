@@ -148,7 +148,7 @@ def _colorized_strips(model: NetSet.Colorizer, img: Tensor) -> Iterator[Tensor]:
     """
     height, width = img.shape[1:]
     parts = img.split(max(1, 2**20 // width), 1)
-    lumas = [datasets.grey(part[:3])[:1] for part in parts]
+    lumas = [datasets.gray(part[:3])[:1] for part in parts]
     scale = min(COLORIZED_SIDE / min(height, width), (COLORIZED_AREA / (height * width)) ** 0.5)
     rows, cols = (min(max(8, round(side * scale / 8) * 8), COLORIZED_AREA // 8) for side in (height, width))
     narrow = [F.interpolate(datasets.to_float(luma)[None], (luma.shape[1], cols), mode="area") for luma in lumas]
@@ -176,7 +176,7 @@ def upscale_file(
     path: str | Path, name: str, out: str | Path | None = None, model: nn.Module | None = None, again: bool = False
 ) -> Path:
     """Upscale, restore or colorize an image file by a model of `MODELS`, into a PNG file; return its `result_path`.
-    Reads what `datasets.read_image` does. Transparency, color profile, resolution and EXIF are kept; grey stays grey,
+    Reads what `datasets.read_image` does. Transparency, color profile, resolution and EXIF are kept; gray stays gray,
     unless it is colorized. What is left out is printed. Raises FileExistsError rather than write over the input, or,
     unless `again`, over another file; OSError naming the result where it cannot be written.
     """
@@ -189,8 +189,8 @@ def upscale_file(
     model = model or load(name)
     colorizes = isinstance(model, NetSet.Colorizer)
     file = images.read_file(path, keep_profile=not colorizes)
-    is_grey = not colorizes and all(torch.equal(file.pixels[0], other) for other in file.pixels[1:3])
-    if is_grey and file.profile and file.profile[16:20] == b"RGB ":  # which a grey PNG file must not hold
+    is_gray = not colorizes and all(torch.equal(file.pixels[0], other) for other in file.pixels[1:3])
+    if is_gray and file.profile and file.profile[16:20] == b"RGB ":  # which a gray PNG file must not hold
         file = images.read_file(path)
     if file.left_out:
         print(f"{path}: {', '.join(file.left_out)} left out.")
@@ -206,14 +206,14 @@ def upscale_file(
     def rows() -> Iterator[bytes]:
         for strip in strips(model, file.pixels, progress=True):
             for part in strip.split(64, 1):
-                if is_grey:
-                    part = torch.cat([datasets.grey(part[:3])[:1], part[3:]])
+                if is_gray:
+                    part = torch.cat([datasets.gray(part[:3])[:1], part[3:]])
                 yield from (row.numpy().tobytes() for row in part.permute(1, 2, 0))
 
     def write(beside: Path) -> None:
         height, width = (side * model.scale_factor for side in file.pixels.shape[1:])
         x, y = (value and round(float(value) / 0.0254) for value in file.dpi or (None, None))
-        writer = Writer(width, height, greyscale=is_grey, alpha=len(file.pixels) == 4, compression=1,
+        writer = Writer(width, height, greyscale=is_gray, alpha=len(file.pixels) == 4, compression=1,
                         x_pixels_per_unit=x, y_pixels_per_unit=y, unit_is_meter=True)  # fmt: skip
         with open(beside, "wb") as target:
             writer.write(target, rows())
