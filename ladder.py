@@ -5,7 +5,6 @@ fine-tuned. To add an arm, add its entry to `ARMS`.
 """
 import copy
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,6 +181,12 @@ class Adaptation:
                 self._kept.setdefault(upsampler, []).append(torch.cat(parts).to(self.device))
         return self._kept[upsampler]
 
+    def upsampled_test(self, upsampler: str) -> Tensor:
+        """Test images as an upsampler returns them, float32, computed in full precision."""
+        if (upsampler, "test") not in self._kept:
+            self._kept[upsampler, "test"] = training.predict(self.upsamplers[upsampler], self.test_lr)
+        return self._kept[upsampler, "test"]
+
     def adapt_settings(self, seed: int, epochs: int) -> dict:
         """Task 2's recipe, at a lower rate."""
         recipe, s = dict(self.prepare().classifier_run.info["settings"]), self.settings
@@ -280,8 +285,7 @@ class Ladder(Adaptation):
             self.sweep = {value: self.fine_tune("joint", s.seeds[0], value) for value in s.sweep}
             if {"control", "frozen"} <= set(s.arms):
                 gaps(self)
-            for percent, seed in itertools.product(s.label_percents, s.label_seeds):
-                few_labels(self, percent, seed)
+            labels_table(self)
 
         runs.together(self.task, train)
         return self
@@ -605,9 +609,9 @@ def few_labels(ladder: Ladder, percent: int, seed: int) -> Mapping[str, Tensor]:
                "frozen": train("frozen", "srnet", adapting, 0.3, clean)}  # fmt: skip
 
     def compute():
-        seen = {name: training.predict(ladder.upsamplers[name], ladder.test_lr) for name in ("bicubic", "srnet")}
-        ways = {"clean": ("clean", ladder.test_hr), "degraded": ("clean", seen["bicubic"]), "cascade":
-                ("clean", seen["srnet"]), "control": ("control", seen["bicubic"]), "frozen": ("frozen", seen["srnet"])}
+        bicubic, restored = (ladder.upsampled_test(name) for name in ("bicubic", "srnet"))
+        ways = {"clean": ("clean", ladder.test_hr), "degraded": ("clean", bicubic), "cascade": ("clean", restored),
+                "control": ("control", bicubic), "frozen": ("frozen", restored)}
         return {way: training.predict(trained[name].network, images).argmax(1).to(torch.uint8)
                 for way, (name, images) in ways.items()}  # fmt: skip
 
@@ -618,10 +622,10 @@ def few_labels(ladder: Ladder, percent: int, seed: int) -> Mapping[str, Tensor]:
 def labels_table(ladder: Ladder) -> pd.DataFrame:
     """Accuracy (%) by the number of labels, the mean over random seeds; frozen less control, paired, in points."""
     rows, ways = [], ("degraded", "cascade", "control", "frozen", "clean")
-    for percent in ladder.settings.label_percents:
-        tested = [few_labels(ladder, percent, seed) for seed in ladder.settings.label_seeds]
+    for percent, seeds in ladder.settings.labels.items():
+        tested = [few_labels(ladder, int(percent), seed) for seed in seeds]
         correct = {way: torch.stack([each[way].long() == ladder.test_labels for each in tested]) for way in ways}
         means = {way: 100 * correct[way].double().mean().item() for way in ways}
         gain = metrics.compare(correct["frozen"], correct["control"])
-        rows.append({"labels": len(tested[0]["index"]), **means, **gain})
+        rows.append({"labels": len(tested[0]["index"]), "n": len(seeds), **means, **gain})
     return pd.DataFrame(rows)

@@ -141,7 +141,7 @@ def train(args: list[str]) -> int:
     if missing := [name for name in ("arms", "seed", "seeds") if name in changes and name not in table]:
         parser.error(f"{path.name} has no {missing[0]} to choose from.")
     if options.arm or (options.seed is not None and "seeds" in table):
-        changes |= {name: [] for name in ("sweep", "adapt_lengths", "label_percents") if name in table}
+        changes |= {name: type(table[name][0])() for name in ("sweep", "adapt_lengths", "labels") if name in table}
     name, _, text = (options.sweep or "").partition("=")
     several = value_of(f"{text},")  # (1, 2), or lists; words are no Python
     several = several if isinstance(several, tuple) else [value_of(word) for word in text.split(",")]
@@ -182,8 +182,8 @@ def missing_runs(name: str) -> list[tuple[str, list[str], str]]:
     elif "arms" in s:
         parts = {arm if arm != s.arms[-1] else "": ["--arm", arm] for arm in s.arms}
     none = [f"{other}=[]" for other in ("arms", "sweep", "adapt_lengths")]
-    parts |= {f"labels/seed{seed}/{percent}/frozen": [f"label_percents=[{percent}]", f"label_seeds=[{seed}]", *none]
-              for percent in s.get("label_percents", ()) for seed in s.label_seeds}  # fmt: skip
+    parts |= {f"labels/seed{seed}/{percent}/frozen": [f"labels={{'{percent}': [{seed}]}}", *none]
+              for percent, seeds in s.get("labels", {}).items() for seed in seeds}  # fmt: skip
     found = []
     for part, args in parts.items():
         if not (read_info(folder / part) or {}).get("finished"):

@@ -253,7 +253,7 @@ def test_with_few_labels_every_network_knows_the_same_ones_and_more_labels_hold_
     assert labels[few].bincount().tolist() == [4] * 10 and labels[more].bincount().tolist() == [16] * 10
     assert set(few.tolist()) < set(more.tolist()) and set(few.tolist()) != set(other.tolist())
 
-    rungs, seen = build(tmp_path, label_steps=0.004, label_percents=[10], label_seeds=[0, 1], adapt_images=150), {}
+    rungs, seen = build(tmp_path, label_steps=0.004, labels={"10": [0, 1]}, adapt_images=150), {}
 
     def fit(task, network, loss, batches, *args, **options):
         batch = next(iter(batches(torch.Generator().manual_seed(0))))
@@ -273,5 +273,5 @@ def test_with_few_labels_every_network_knows_the_same_ones_and_more_labels_hold_
     assert table.points[0] == pytest.approx(table.frozen[0] - table.control[0])
     infos = [info for path in tmp_path.rglob("run.json") if (info := runs.read_info(path.parent)).get("finished")]
     assert len(infos) == 6 and {info["best_epoch"] for info in infos} == {4}  # the last, whatever validation says
-    again = build(tmp_path, report=never, label_steps=0.004, label_percents=[10], label_seeds=[0, 1], adapt_images=150)
+    again = build(tmp_path, report=never, label_steps=0.004, labels={"10": [0, 1]}, adapt_images=150)
     assert ladder.labels_table(again).equals(table)

@@ -11,6 +11,7 @@ import pytest
 
 import run
 from tools import notebooks
+from tools.settings import choose
 
 from .conftest import ROOT, random_image, refuses, save, write_run
 
@@ -51,7 +52,7 @@ def test_help_and_unknown_commands_run_nothing(project):
     assert not (project / ".venv").exists()
 
 
-ONE = {"sweep": [], "adapt_lengths": [], "label_percents": []}
+ONE = {"sweep": [], "adapt_lengths": [], "labels": {}}
 
 
 @pytest.mark.parametrize("options, profile, changes", [
@@ -126,7 +127,7 @@ def test_what_a_study_lacks_is_listed_with_its_cost_and_trained_several_at_a_tim
     write_run(multi / "labels" / "seed0" / "4" / "frozen", {}, time_seconds=60, environment={"device": "CPU"})
     assert run.study(["multi_learning.ipynb", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 * 7 - 1 + 3 * 4 - 1 and "multi seed0/control: 2.0 h on CPU" in lines
+    assert len(lines) == 3 * 7 - 1 + sum(map(len, choose("multi", "study").labels.values())) - 1 and "multi seed0/control: 2.0 h on CPU" in lines
     assert "multi seed0/joint: unknown" in lines and not any("seed1/control" in line for line in lines)
     trained = []
     monkeypatch.setattr(run, "python", lambda *command: trained.append(command))

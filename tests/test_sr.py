@@ -23,7 +23,7 @@ SMOOTH = datasets.imresize(random_image(8, 9), 13)
 def test_measure_is_evaluate_image_by_image():
     test_sets = [sr_test_set(random_image(20, 20), SMOOTH, name="Set5"), sr_test_set(SMOOTH, name="DIV2K/valid")]
     lr_img, hr_img = (datasets.to_float(img) for img in test_sets[0].pair(1))
-    niqe, methods = metrics.NIQE([hr_img]), sr.baselines(2)
+    niqe, methods = metrics.NIQE(), sr.baselines(2)
     scores = sr.measure(methods, test_sets, ("literature", "reference"), niqe)
     assert len(scores) == 3 * (2 * 2 + 1) + 2  # two methods by two protocols, the truth, and RGB for DIV2K
     assert scores.ssim[scores.method == "truth"].isna().all()
@@ -43,7 +43,8 @@ def test_cached_scores_are_those_of_measure_and_are_computed_once(tmp_path):
     test_set, calls = sr_test_set(SMOOTH, white, tiny), []
     bicubic = sr.baselines(2)["bicubic"]
     methods = {"net": lambda img: calls.append(1) or bicubic(img), "bicubic": bicubic}
-    niqe = metrics.NIQE([datasets.to_float(SMOOTH)])
+    niqe, other = metrics.NIQE(), metrics.NIQE()
+    other.mean = 2 * niqe.mean
 
     def cached(weights="w", test_set=test_set, protocols=("literature",), niqe=None):
         calls.clear()
@@ -58,7 +59,7 @@ def test_cached_scores_are_those_of_measure_and_are_computed_once(tmp_path):
     assert len(calls) == 3 and scores.equals(sr.measure(methods, [test_set], niqe=niqe))
     scores = scores[scores.method == "net"]  # nan: the PSNR of identical images, and what is too small or flat
     assert scores[["psnr_db", "ssim", "niqe"]].isna().to_numpy().tolist() == [[0, 0, 0], [1, 0, 1], [1, 1, 1]]
-    cached(niqe=metrics.NIQE([datasets.to_float(random_image(96, 96))]))
+    cached(niqe=other)
     assert calls, "other statistics are other scores"
     for change in ({"weights": "v"}, {"protocols": ("rgb",)}, {"test_set": sr_test_set(random_image(40, 40))}):
         cached()

@@ -125,7 +125,8 @@ def begin(
     if is_auto:
         reasons += ["changed: " + ", ".join(f"{name} = {value}" for name, value in changes.items())] if changes else []
         reasons += [f"{missing} not in {data_root}"] if missing else []
-        reasons += [] if read_run(results_root / task) else [f"no finished study in {results_root}"]
+        finished = (read_info(results_root / task) or {}).get("finished")
+        reasons += [] if finished else [f"no finished study in {results_root}"]
         profile = "quick" if reasons else "study"
     elif profile == "study" and missing:
         raise ValueError(f"Profile study needs {missing} in {data_root}. Get it with `python3 run.py data`, or take "

@@ -16,7 +16,7 @@ NOTEBOOKS = {
     "joint_restoration": "study_joint_restoration.ipynb", "colorization": "study_colorization.ipynb",
 }  # fmt: skip
 # Settings that say which runs there are, or how they are tested. No training reads them, so they may change freely.
-WHICH_RUNS = {"sweep", "arms", "seeds", "adapt_lengths", "label_percents", "label_seeds"}
+WHICH_RUNS = {"sweep", "arms", "seeds", "adapt_lengths", "labels"}
 NOT_TRAINED = WHICH_RUNS | {"dataset", "num_test", "num_unseen", "our_learning_rate", "label_steps"}
 LADDER_ARMS = ["control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss"]
 JOINT_ARMS = ["classify", "restore", "joint", "joint_10", "separate"]
@@ -116,8 +116,7 @@ TABLES = {
         "adapt_images": (4_000, 45_000, 0, "training images upsampled for it"),
         "adapt_rate": (0.3, 0.3, 0.0, "share of task 2's learning rate"),
         "adapt_lengths": ([1], [2, 8], [], "shorter adaptations, to see how the gap closes"),
-        "label_percents": ([], [1, 4, 10, 40], [], "shares of the labels, for the question what few labels change"),
-        "label_seeds": ([0], [0, 1, 2], [0], "random seeds of these"),
+        "labels": ({}, {"1": [0], "4": [0], "10": [0]}, {}, "share of the labels in percent: random seeds"),
         "label_steps": (0.1, 1.0, 1.0, "share of the study's steps for these"),
         "optimizer": ("adamw", "adamw", "sgd", "adam, adamw, muon or sgd"),
         "learning_rate": (1e-3, 1e-4, 5e-4, "peak, of fine-tuning"),
