@@ -127,7 +127,8 @@ def test_what_a_study_lacks_is_listed_with_its_cost_and_trained_several_at_a_tim
     write_run(multi / "labels" / "seed0" / "4" / "frozen", {}, time_seconds=60, environment={"device": "CPU"})
     assert run.study(["multi_learning.ipynb", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 * 7 - 1 + sum(map(len, choose("multi", "study").labels.values())) - 1 and "multi seed0/control: 2.0 h on CPU" in lines
+    num_labels = sum(map(len, choose("multi", "study").labels.values()))
+    assert len(lines) == 3 * 7 - 1 + num_labels - 1 and "multi seed0/control: 2.0 h on CPU" in lines
     assert "multi seed0/joint: unknown" in lines and not any("seed1/control" in line for line in lines)
     trained = []
     monkeypatch.setattr(run, "python", lambda *command: trained.append(command))
