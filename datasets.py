@@ -586,7 +586,7 @@ def split_indices(num: int, num_val: int, seed: int = 0) -> tuple[Tensor, Tensor
     return order[num_val:].sort().values, order[:num_val].sort().values
 
 
-def centre_crops(test_set: SRTestSet, size: int) -> tuple[Tensor, Tensor]:
+def center_crops(test_set: SRTestSet, size: int) -> tuple[Tensor, Tensor]:
     """The middle of each image, to score epochs by: floats (N, 3, size / s, size / s) and (N, 3, size, size)."""
     scale, lr_crops, hr_crops = test_set.scale_factor, [], []
     for lr_img, hr_img, name in test_set:

@@ -248,12 +248,12 @@ def test_sample_takes_every_image_once_before_any_twice():
     assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(23))
 
 
-def test_centre_crops_are_the_middle_of_both_sizes():
+def test_center_crops_are_the_middle_of_both_sizes():
     test_set = datasets.SRTestSet(None, 2, images=[random_image(40, 52), random_image(64, 36)])
-    lr_img, hr_img = datasets.centre_crops(test_set, 16)
+    lr_img, hr_img = datasets.center_crops(test_set, 16)
     assert lr_img.shape == (2, 3, 8, 8) and torch.equal(lr_img[1], test_set[1][0][:, 12:20, 5:13])
     assert hr_img.shape == (2, 3, 16, 16) and torch.equal(hr_img[0], test_set[0][1][:, 12:28, 18:34])
-    refuses(ValueError, "smaller than 42 pixels", datasets.centre_crops, test_set, 42)
+    refuses(ValueError, "smaller than 42 pixels", datasets.center_crops, test_set, 42)
 
 
 @pytest.mark.parametrize(("part", "find"), [("train", datasets.find_sr_train), ("valid", datasets.find_sr_valid)])

@@ -43,9 +43,9 @@ def _resize_blocks(
     num_out = math.ceil(scale * side)
     kernel_scale = min(scale, 1.0)  # below 1 the kernel is widened: that is the anti-aliasing
     num_taps = math.ceil(4 / kernel_scale) + 2
-    centre = (np.arange(num_out) + 0.5) / scale - 0.5
-    taps = np.floor(centre - 2 / kernel_scale).astype(np.int64)[:, None] + np.arange(num_taps)
-    weights = kernel_scale * _cubic(kernel_scale * (centre[:, None] - taps))
+    center = (np.arange(num_out) + 0.5) / scale - 0.5
+    taps = np.floor(center - 2 / kernel_scale).astype(np.int64)[:, None] + np.arange(num_taps)
+    weights = kernel_scale * _cubic(kernel_scale * (center[:, None] - taps))
     weights /= weights.sum(1, keepdims=True)
     if border == "symmetric":
         taps %= 2 * side
