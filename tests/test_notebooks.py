@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import datasets
 import NetSet
+import training
 from tools import drawn, notebooks, plots, runs, settings
 from tools.notebooks import NotebookError, execute, run_cells
 
@@ -210,6 +211,33 @@ def test_a_page_runs_in_small_on_the_embedded_sample(task, page):
             mask = (batch["img"] == 0).all(1).sum((1, 2)) >= 8 * 8
             kinds = torch.stack([noise & ~mask, mask & ~noise, noise & mask]).sum(1)
             assert (noise | mask).all() and kinds.min() >= len(noise) // 8  # a third each, but for chance
+
+
+@pytest.mark.parametrize("task", settings.NOTEBOOKS)
+def test_no_image_of_test_or_validation_is_trained_on(task, page, monkeypatch):
+    """By content: what is handed to `fit` or, of photographs, a row of pixels from the middle of each."""
+    handed, original = [], training._place
+    monkeypatch.setattr(datasets, "augment", lambda images, *_, **__: images)
+    monkeypatch.setattr(training, "_place", lambda *args: handed.append((args[0].name, args[3])) or original(*args))
+    names, _ = page(task, "quick", until="training")
+    if "data" in names and hasattr(names["data"], "valid_set"):
+        data = names["data"]
+        pixels = data.train_set.pixels.numpy().tobytes()
+        held_back = [part.pair(k)[1] for part in (data.valid_set, *data.test_sets) for k in range(len(part))]
+        rows = [img[0, img.shape[1] // 2, img.shape[2] // 2 - 24 :][:48].numpy() for img in held_back]
+        assert len(rows) > 2 and not [row for row in rows if row.std() == 0 or row.tobytes() in pixels]
+        return
+    test = names["rungs"].test_set if task == "multi" else names["test_set"]
+    valid = names["rungs"].valid_hr if task == "multi" else names["split"]("valid")
+    valid = valid[0] if isinstance(valid, tuple) else valid
+    def uint8(img):
+        return datasets.to_uint8(img) if img.is_floating_point() else img
+
+    held_back = {img.numpy().tobytes() for part in (test.images, valid) for img in uint8(part)}
+    trained = {img.numpy().tobytes() for name, given in handed if name == task
+               for batch in given["batches"](torch.Generator().manual_seed(0))
+               for img in uint8(batch.get("truth", batch.get("hr_img", batch.get("img"))))}
+    assert len(trained) > 10 and not trained & held_back
 
 
 @pytest.mark.parametrize("task", settings.NOTEBOOKS)
