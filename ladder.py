@@ -500,7 +500,8 @@ def angles(scores: Scores, rung: str) -> dict[str, dict]:
     """How the gradients of L1 and cross-entropy at SRNet lie to each other, on training and on validation images, batch
     by batch: their norms and the cosine of their angle; and `mean_cosine`, that of their means. Evaluation mode.
     """
-    ladder, smoothing, num_batches, batch_size = scores.ladder, scores.settings.label_smoothing, 8, 64
+    ladder, smoothing = scores.ladder, scores.settings.label_smoothing
+    num_batches, batch_size = scores.settings.angle_batches, 64
     parts = {"training": (ladder.images, ladder.labels), "validation": (ladder.valid_hr, ladder.valid_labels)}
 
     def compute(model):

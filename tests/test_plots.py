@@ -215,6 +215,9 @@ def test_show_saves_and_displays_the_same_bytes(tmp_path, notebook, photo, suffi
     assert notebook[0]._repr_mimebundle_()[1][f"image/{kind.lower()}"] == size
     with Image.open(path) as image:
         assert image.format == kind and image.width == round(192 * fig.get_figwidth())
+    for folder, count in (("study", 1), ("lab/hash", 2)):  # the study's stands at the top of its page already
+        plots.show(fig, "grid", tmp_path / folder, top=True)
+        assert len(notebook) == count and list((tmp_path / folder).iterdir())
 
 
 def test_only_the_first_process_shows_and_what_cannot_be_saved_is_displayed(tmp_path, notebook, monkeypatch, capsys):

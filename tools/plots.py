@@ -96,10 +96,11 @@ def color_of(method: str) -> str:
 
 
 # --- show and save ----------------------------------------------------------------------------------------------------
-def show(fig: Figure, name: str = "", folder: str | Path = "", photo=False, alt="", quiet=False) -> None:
+def show(fig: Figure, name="", folder: str | Path = "", photo=False, alt="", quiet=False, top=False) -> None:
     """Save the figure as `folder/name.png` and display the same bytes in a notebook.
     Without a name it is displayed only, with `quiet` it is saved only. `photo`: a JPEG, several times smaller for
-    photographs. `alt`: a description for those who do not see it. Of several processes the first alone acts.
+    photographs. `alt`: a description for those who do not see it. `top`: the study's stands at the top of the page, and
+    is not shown twice. Of several processes the first alone acts.
     """
     if process_rank():
         return
@@ -108,7 +109,9 @@ def show(fig: Figure, name: str = "", folder: str | Path = "", photo=False, alt=
         path = Path(folder) / f"{name}.{'jpg' if photo else 'png'}"
         with said_only(OSError):
             write_whole(path, lambda beside: beside.write_bytes(content))
-    if in_notebook() and not quiet:
+    if top and "lab" not in Path(folder).parts:
+        print("The figure stands at the top of the page.")
+    elif in_notebook() and not quiet:
         from IPython.display import Image, display
 
         alt = alt or name.replace("_", " ")

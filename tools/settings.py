@@ -17,7 +17,7 @@ NOTEBOOKS = {
 }  # fmt: skip
 # Settings that say which runs there are, or how they are tested. No training reads them, so they may change freely.
 WHICH_RUNS = {"sweep", "arms", "seeds", "adapt_lengths", "labels"}
-NOT_TRAINED = WHICH_RUNS | {"dataset", "num_test", "num_unseen", "our_learning_rate", "label_steps"}
+NOT_TRAINED = WHICH_RUNS | {"dataset", "num_test", "num_unseen", "angle_batches", "our_learning_rate", "label_steps"}
 LADDER_ARMS = ["control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss"]
 JOINT_ARMS = ["classify", "restore", "joint", "joint_10", "separate"]
 
@@ -103,7 +103,8 @@ TABLES = {
         "dataset": DATASET,
         "num_valid": (500, 5_000, 5_000, "images held back to choose the epoch; as in task 2"),
         "num_test": (1_000, 10_000, 10_000, "test images"),
-        "num_unseen": (300, 10_000, 10_000, "of these, for each unseen degradation"),
+        "num_unseen": (200, 10_000, 10_000, "of these, for each unseen degradation"),
+        "angle_batches": (2, 8, 8, "of 64 images, for the angle between the two losses' gradients"),
         "batch_size": (64, 128, 64, "images a step"),
         "shift": (2, 4, 0, "largest random shift, pixels"),
         "flip": (True, True, False, "random flips left to right"),
