@@ -22,7 +22,8 @@ from .conftest import ROOT, refuses, same, task_in, write_run
 from .test_training import never
 
 CHANGES = {"num_valid": 40, "num_test": 24, "num_unseen": 6, "batch_size": 8, "adapt_epochs": 2, "adapt_lengths": [1],
-           "adapt_steps": 2, "adapt_images": 40, "steps_per_epoch": 2, "seeds": [0, 1], "sweep": [10.0]}  # fmt: skip
+           "adapt_steps": 2, "adapt_images": 40, "steps_per_epoch": 2, "seeds": [0, 1], "sweep": [10.0],
+           "arms": [*ARMS]}  # fmt: skip
 SR = {"network": "srnet", "scale_factor": 2, "num_channels": 64, "num_blocks": 1}
 RECIPE = {"network": "classifynet", "num_channels": 4, "dropout": [0.1, 0.1], "num_valid": 40, "batch_size": 8,
           "cutout": 0, "learning_rate": 1e-2, "label_smoothing": 0.2}  # fmt: skip

@@ -126,8 +126,8 @@ TABLES = {
         "clip_norm": (1.0, 1.0, 0.0, "largest norm of the gradient; 0: off"),
         "num_epochs": (1, 4, 50, "of fine-tuning"),
         "steps_per_epoch": (20, 351, 703, ""),
-        "sweep": ([100.0], [10.0, 100.0, 1000.0], [], "other lambda_sr"),
-        "arms": (LADDER_ARMS, LADDER_ARMS, ["joint"], "the fine-tuned rungs"),
+        "sweep": ([], [10.0, 100.0, 1000.0], [], "other lambda_sr"),
+        "arms": (LADDER_ARMS[:4], LADDER_ARMS, ["joint"], "the fine-tuned rungs"),
         "seeds": ([0], [0, 1, 2], [0], "random seeds of adaptation and fine-tuning"),
     },
     "resshuffle_x4": SUPER_RESOLUTION | {
