@@ -86,7 +86,8 @@ def test_data_validation_and_means_of_the_notebooks(tmp_path, capsys):
     model = NetSet.SRNet(2, 64, 0)
     lr_img, hr_img = data.valid_crops
     expected = metrics.evaluate(training.predict(model, lr_img), hr_img, "literature", 2)["psnr_db"].mean().item()
-    assert sr.validation_scores(model, data) == {"psnr_db": pytest.approx(expected, abs=1e-4)}
+    l1 = (training.predict(model, lr_img) - hr_img).abs().mean()
+    assert sr.validation_scores(model, data) == pytest.approx({"psnr_db": expected, "l1": l1.item()}, abs=1e-4)
     run = write_run(tmp_path / "run", {}, model=model)
     run.network = model.eval()
     for _ in range(2):  # the second time they are read

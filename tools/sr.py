@@ -175,14 +175,15 @@ class SRData:
 
 
 def validation_scores(model: nn.Module, data: SRData, niqe: metrics.NIQE | None = None, features=None) -> dict:
-    """Mean PSNR on luma of the center crops. With `niqe` and `features` also NIQE of all crops together, the root mean
-    square distance of their features, and `mix`, the product of the two: noise lowers NIQE and raises the distance,
-    blur does the reverse.
+    """Mean PSNR on luma of the center crops, and L1 in RGB. With `niqe` and `features` also NIQE of all crops together,
+    the root mean square distance of their features, and `mix`, the product of the two: noise lowers NIQE and raises the
+    distance, blur does the reverse.
     """
     lr_img, hr_img = data.valid_crops
     sr_img = training.predict(model, lr_img, batch_size=8)
     scale_factor = hr_img.shape[-1] // lr_img.shape[-1]
     scores = {"psnr_db": metrics.evaluate(sr_img, hr_img, "literature", scale_factor)["psnr_db"].mean().item()}
+    scores["l1"] = F.l1_loss(sr_img, hr_img).item()
     if niqe and features:
         sr_img = metrics.quantize(sr_img)
         pairs = zip(sr_img.split(8), hr_img.split(8), strict=True)
