@@ -28,7 +28,8 @@ from tools.drawn import PHOTOGRAPHS, embedded, embedded_photographs  # noqa: F40
 from tools.folders import DATA_ROOT, data_root, entries, find, hr_files, is_there
 from tools.folders import names_of, say_once, say_unread, set_name
 from tools.images import IMAGE_SUFFIXES, announced_sides, as_floats, as_given, check_images, draw_integers, imresize
-from tools.images import blur, gray, jpeg, list_images, random_squares, read_image, to_float, to_uint8, turned  # noqa: F401
+from tools.images import blur, gray, jpeg, list_images, random_squares, read_image, turned  # noqa: F401
+from tools.images import save_image, to_float, to_uint8  # noqa: F401 - the notebooks' names for them
 # isort: on
 
 # --- degradations ----------------------------------------------------------------------------------------------------

@@ -17,10 +17,19 @@ import torch
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 from torch import Tensor
 
+from tools import files
+
 
 def to_float(img: Tensor) -> Tensor:
     """uint8 image of any shape -> float32 in [0, 1]."""
     return img.to(torch.float32) / 255
+
+
+def save_image(img: Tensor, path: str | Path) -> None:
+    """A uint8 image (3, H, W) as a file, whole or not at all; its ending names the format."""
+    content = io.BytesIO()
+    Image.fromarray(img.permute(1, 2, 0).numpy()).save(content, Path(path).suffix[1:].replace("jpg", "jpeg"))
+    files.write_whole(Path(path), lambda beside: beside.write_bytes(content.getvalue()))
 
 
 def to_uint8(img: Tensor) -> Tensor:

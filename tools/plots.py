@@ -395,6 +395,13 @@ def image_grid(images: Iterable, titles: Sequence[str] = (), num_columns: int = 
     return _mosaic(rows, texts, title, note, names=row_names)[0]
 
 
+def square(image: torch.Tensor) -> torch.Tensor:
+    """A uint8 image (3, H, W) in the middle of a white square."""
+    (height, width), side = image.shape[1:], max(image.shape[1:])
+    left, top = (side - width) // 2, (side - height) // 2
+    return torch.nn.functional.pad(image, (left, side - width - left, top, side - height - top), value=255)
+
+
 def zoom_panel(scores, images: Mapping[str, Mapping], chosen: Sequence[str], methods: Sequence[str],
                windows: Mapping[str, tuple] | None = None, caption="{psnr_db:.2f} dB / {ssim:.4f}", title="", note="",
                ) -> Figure:
