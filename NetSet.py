@@ -143,7 +143,7 @@ def init_as_bicubic(sr: SRNet) -> None:
     for block in sr.blocks:
         nn.init.zeros_(block.conv2.weight)
     _interpolate(sr.upsample.conv, num_copies, sr.scale_factor)
-    sr.to_rgb.weight *= 0.01  # noise until the random channels have learnt
+    sr.to_rgb.weight *= 0.01  # noise until the random channels have learned
     sr.to_rgb.weight[:, :num_copies] = 0
     for k, step in enumerate(steps.tolist()):
         sr.to_rgb.weight[:, 3 * k : 3 * k + 3, 1, 1].fill_diagonal_(step)

@@ -87,7 +87,7 @@ COMPARISONS = {  # (below, above): what the difference is
     ("cascade", "frozen"): "adaptation, after super-resolution",
     ("control", "frozen"): "super-resolution, after adaptation",
     ("control", "capacity"): "SRNet's layers without its training",
-    ("capacity", "frozen"): "what SRNet learnt on photographs",
+    ("capacity", "frozen"): "what SRNet learned on photographs",
     ("frozen", "joint"): "training SRNet along with the classifier",
     ("control", "joint"): "super-resolution and joint training together",
     ("joint", "task_only"): "without the pixel loss",
@@ -166,8 +166,8 @@ class Adaptation:
     def pretrained(self, upsampler: str, seed: int | None = None) -> dict:
         """The weights that adaptation starts from; of a seed, also those that it ended with."""
         origins = {part: self.weights[part] for part in self.weights if upsampler == "srnet" or part == "task2"}
-        if seed is not None and (epochs := self.settings.adapt_epochs):
-            origins["adapted"] = self.adapt(upsampler, seed, epochs).info["weights"]
+        if seed is not None and self.settings.adapt_epochs:
+            origins["adapted"] = self.adapt(upsampler, seed).info["weights"]
         return origins
 
     def upsampled(self, upsampler: str) -> list[Tensor]:
@@ -187,16 +187,20 @@ class Adaptation:
             self._kept[upsampler, "test"] = training.predict(self.upsamplers[upsampler], self.test_lr)
         return self._kept[upsampler, "test"]
 
-    def adapt_settings(self, seed: int, epochs: int) -> dict:
+    def adapt_settings(self, seed: int, epochs: int | None) -> dict:
         """Task 2's recipe, at a lower rate."""
         recipe, s = dict(self.prepare().classifier_run.info["settings"]), self.settings
         own = {name: s[name] for name in ("flip", "shift", "mixed_precision", "save_fp16")}
-        return recipe | own | {"seed": seed, "num_epochs": epochs, "steps_per_epoch": s.adapt_steps,
+        return recipe | own | {"seed": seed, "num_epochs": epochs or s.adapt_epochs, "steps_per_epoch": s.adapt_steps,
                                "num_images": s.adapt_images, "learning_rate": recipe["learning_rate"] * s.adapt_rate}
 
-    def adapt(self, upsampler: str, seed: int, epochs: int, needs_weights: bool = False) -> Run | None:
-        """ClassifyNet trained further, by task 2's recipe, on upsampled images. None where epochs is 0."""
-        if epochs == 0:
+    def adapt(self, upsampler: str, seed: int, epochs: int | None = None, needs_weights: bool = False) -> Run | None:
+        """ClassifyNet trained further, by task 2's recipe, on upsampled images; None where there is no adaptation.
+        epochs: other than the settings', which are read when training begins: the page may turn to the quick ones.
+        """
+        if self.prepare().settings.adapt_epochs == epochs:
+            epochs = None
+        if epochs == 0 or not (epochs or self.settings.adapt_epochs):
             return None
 
         def batches(generator):
@@ -212,7 +216,7 @@ class Adaptation:
             logits = training.predict(model, self.upsampled(upsampler)[1])
             return {"accuracy": metrics.accuracy(logits, self.valid_labels)}
 
-        length = "" if epochs == self.settings.adapt_epochs else f"_{epochs}_epochs"
+        length = f"_{epochs}_epochs" if epochs else ""
         return training.fit(
             self.task, lambda: copy.deepcopy(self.prepare().classifier), adapt_loss, batches, validate, self.train_set,
             self.degradation, f"seed{seed}/adapted_{upsampler}{length}", report=self.report, stream="adaptation",
@@ -221,7 +225,7 @@ class Adaptation:
 
     def adapted(self, upsampler: str, seed: int) -> nn.Module:
         """The classifier after the whole adaptation."""
-        run = self.adapt(upsampler, seed, self.prepare().settings.adapt_epochs, needs_weights=True)
+        run = self.adapt(upsampler, seed, needs_weights=True)
         classifier = copy.deepcopy(self.classifier)
         return run.load(classifier) if run else classifier
 
@@ -571,6 +575,8 @@ def few_labels(ladder: Ladder, percent: int, seed: int) -> Mapping[str, Tensor]:
     weights of the last one are kept.
     """
     index = labeled(ladder.labels[: ladder.settings.adapt_images].cpu(), percent, seed)
+    if percent not in LABEL_STEPS:
+        raise ValueError(f"labels are {', '.join(map(str, LABEL_STEPS))} percent; found {percent}.")
     (from_scratch, adapting), share = LABEL_STEPS[percent], ladder.settings.label_steps
 
     def train(name, upsampler, num_steps, rate, start=None):
@@ -617,7 +623,7 @@ def few_labels(ladder: Ladder, percent: int, seed: int) -> Mapping[str, Tensor]:
                 for way, (name, images) in ways.items()}  # fmt: skip
 
     key = [{name: run.identity for name, run in trained.items()}, ladder.test_set.fingerprint, len(ladder.test_lr)]
-    return ladder.task.cached(trained["clean"].folder.parent / "test.pth", compute, key) | {"index": index}
+    return ladder.task.cached(trained["frozen"].folder / "test.pth", compute, key) | {"index": index}
 
 
 def labels_table(ladder: Ladder) -> pd.DataFrame:

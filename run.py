@@ -30,6 +30,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import time
@@ -134,14 +135,15 @@ def train(args: list[str]) -> int:
     if not isinstance(of_notebook := parameters.pop("changes", {}), dict):
         parser.error(f"changes must be a dict of settings, found {of_notebook!r}.")
     changes = of_notebook | changes
+    if options.arm or (options.seed is not None and "seeds" in table):  # these alone, unless more is asked for
+        changes = {name: type(table[name][0])() for name in ("sweep", "adapt_lengths", "labels")
+                   if name in table} | changes  # fmt: skip
     if options.arm:
         changes["arms"] = [options.arm]
     if options.seed is not None:
         changes |= {"seeds": [options.seed]} if "seeds" in table else {"seed": options.seed}
     if missing := [name for name in ("arms", "seed", "seeds") if name in changes and name not in table]:
         parser.error(f"{path.name} has no {missing[0]} to choose from.")
-    if options.arm or (options.seed is not None and "seeds" in table):
-        changes |= {name: type(table[name][0])() for name in ("sweep", "adapt_lengths", "labels") if name in table}
     name, _, text = (options.sweep or "").partition("=")
     several = value_of(f"{text},")  # (1, 2), or lists; words are no Python
     several = several if isinstance(several, tuple) else [value_of(word) for word in text.split(",")]
@@ -174,24 +176,39 @@ def missing_runs(name: str) -> list[tuple[str, list[str], str]]:
     from tools.runs import read_info
     from tools.settings import choose
 
-    task = TASKS[name]
-    s, folder, parts = choose(task, "study"), ROOT / "results" / task, {"": []}
+    task, found = TASKS[name], []
+    s, folder = choose(task, "study"), ROOT / "results" / task
+    parts = {"": [], **({"srresnet": []} if task == "srgan_x4" else {})}
     if "seeds" in s:
         parts = {f"seed{seed}/{arm}": ["--arm", arm, "--seed", str(seed)] for seed in s.seeds for arm in s.arms
                  if arm != "separate" or seed == s.seeds[0]}  # fmt: skip
     elif "arms" in s:
         parts = {arm if arm != s.arms[-1] else "": ["--arm", arm] for arm in s.arms}
-    none = [f"{other}=[]" for other in ("arms", "sweep", "adapt_lengths")]
-    parts |= {f"labels/seed{seed}/{percent}/frozen": [f"labels={{'{percent}': [{seed}]}}", *none]
-              for percent, seeds in s.get("labels", {}).items() for seed in seeds}  # fmt: skip
-    found = []
+    if task == "multi":
+        of_seed = {seed: ["--seed", str(seed)] for seed in s.seeds}
+        parts |= {f"seed{s.seeds[0]}/lambda_{weight:g}": [*of_seed[s.seeds[0]], "arms=[]", f"sweep=[{weight}]"]
+                  for weight in s.sweep}  # fmt: skip
+        parts |= {f"seed{seed}/adapted_srnet_{epochs}_epochs":
+                  [*args, "arms=['control', 'frozen']", f"adapt_lengths=[{epochs}]"]
+                  for seed, args in of_seed.items() for epochs in s.adapt_lengths}  # fmt: skip
+        parts |= {f"labels/seed{seed}/{percent}/frozen": ["--seed", "0", "arms=[]", f"labels={{'{percent}': [{seed}]}}"]
+                  for percent, seeds in s.labels.items() for seed in seeds}  # fmt: skip
     for part, args in parts.items():
         if not (read_info(folder / part) or {}).get("finished"):
-            arm = part.rsplit("/", 1)[-1]
+            alike = [read_info(path.parent) for path in folder.glob(re.sub(r"seed\d+", "*", part) + "/run.json")]
             took = [f"{info['time_seconds'] / 3600:.1f} h on {info['environment']['device']}"
-                    for path in folder.glob(f"**/{arm}/run.json") if (info := read_info(path.parent))["finished"]]
+                    for info in alike if info["finished"]]  # fmt: skip
             found.append((f"{task} {part}".strip(), [name, *args], took[0] if took else "unknown"))
     return found
+
+
+def train_at_once(missing: list[tuple[str, list[str], str]], jobs: int) -> None:
+    """Train these runs, so many at a time, each in a process with its share of the cores."""
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    with ThreadPoolExecutor(jobs) as pool:
+        codes = pool.map(lambda run: python("run.py", "--no-venv", "train", *run[1], OMP_NUM_THREADS=threads), missing)
+    if failed := [which for (which, *_), code in zip(missing, codes, strict=True) if code]:
+        sys.exit(f"run.py: failed, see above: {', '.join(failed)}.")
 
 
 def study(args: list[str]) -> int:
@@ -215,8 +232,7 @@ def study(args: list[str]) -> int:
     for name in names:
         print(f"{name}: training what results/ lacks", flush=True)
         if options.jobs > 1:
-            with ThreadPoolExecutor(options.jobs) as pool:
-                list(pool.map(lambda run: python("run.py", "--no-venv", "train", *run[1]), missing_runs(name)))
+            train_at_once(missing_runs(name), options.jobs)
         train([name])
         run_notebooks([name], None, None)
     return 0
@@ -230,8 +246,8 @@ def accept(args: list[str]) -> int:
     return 0
 
 
-def python(*command: str) -> int:
-    return subprocess.run([sys.executable, *command], cwd=ROOT).returncode
+def python(*command: str, **environment: str) -> int:
+    return subprocess.run([sys.executable, *command], cwd=ROOT, env=os.environ | environment).returncode
 
 
 def test(args: list[str]) -> int:

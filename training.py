@@ -173,14 +173,15 @@ def _place(task: Task, make_settings, makers, handed, data, degradation, part, m
     """Settings, networks, identity and folder of a run; once more where the page has turned to the quick settings."""
     folder = None
     while folder is None:
+        origin = pretrained() if callable(pretrained) else pretrained  # trains what is missing, and may turn the page
         settings = make_settings()
         check_lengths(settings)
         torch.manual_seed(settings.get("seed", 0))
         networks = {name: make().to(task.device) for name, make in makers.items()}
         roles = handed | {f"{name}()": make for name, make in makers.items()} | networks | {
             "optimizer": make_optimizers, "schedule": make_schedule, "monitor": f"{monitor} {mode}"}  # fmt: skip
-        if pretrained is not None:
-            roles["pretrained"] = pretrained() if callable(pretrained) else pretrained
+        if origin is not None:
+            roles["pretrained"] = origin
         known = data if isinstance(data, Mapping) else getattr(data, "identity", None)
         known = known or {"name": data.name, "fingerprint": data.fingerprint}
         identity = make_identity(settings, known, degradation, **roles)
@@ -194,8 +195,7 @@ def _begun(run: "_Training") -> Iterator["_Training"]:
     with contextlib.ExitStack() as resources:
         if not _broadcast(bool(run.finished)):
             resources.enter_context(files.locked(run.folder, _broadcast))
-            run.finished = runs.read_run(run.folder)  # another process may have finished it meanwhile
-        run.started = time.perf_counter()
+        run.finished, run.started = runs.read_run(run.folder), time.perf_counter()  # another may have finished it
         yield run
 
 
@@ -400,7 +400,11 @@ def random_stream(seed: int, epoch: int, purpose: str, rank: int = 0) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-_WRAPPERS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+class _Wrappers(weakref.WeakKeyDictionary):
+    not_read = True  # by `identity`: how many processes train is no part of a run
+
+
+_WRAPPERS = _Wrappers()
 
 
 def distributed(model: nn.Module) -> nn.Module:
@@ -431,6 +435,11 @@ class _SumOverProcesses(torch.autograd.Function):
 
 class _SharedBatchNorm(nn.BatchNorm2d):
     """Takes its statistics over the images of all processes, on any device; torch's SyncBatchNorm needs a GPU."""
+
+    not_read = True
+
+    def _get_name(self) -> str:  # nor is it of the network's description
+        return "BatchNorm2d"
 
     def forward(self, features: Tensor) -> Tensor:
         if not self.training:

@@ -17,14 +17,19 @@ from tools import identity, notebooks
 from .conftest import refuses
 
 PAGE = '''
+import enum
 import functools
+import types
 import helper
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from tools.identity import identity
 PASSES, SLOTS = range(2), frozenset({'b', 'a'})
+class Kind(enum.Enum):
+    FIRST = 5
+KIND, OPTIONS, inner = Kind.FIRST, types.SimpleNamespace(share=6), 7
 STRENGTH, KERNEL, TABLE = 0.5, torch.ones(3), np.arange(4.0)
 TERMS = {"l1": 1.0, "tv": [0.1, 0.2]}
 distance = F.l1_loss
@@ -47,7 +52,7 @@ square, cube, quad = power(2), power(3), power(3)
 pair = (lambda x: x + 1, lambda x: x - 1)
 # %%
 class Term:
-    __slots__, scale = ("size",), 1.0
+    __slots__, reach, scale = ("size",), functools.partial(max, 8), 1.0
     def __init__(self, size):
         self.size = size
     @property
@@ -61,6 +66,8 @@ term = Term(3)
 def loss(model, batch):
     # the parts
     KERNELS, img = 0, model(batch["img"])
+    inner = OPTIONS.share if isinstance(img, Tensor) and KIND is Kind.FIRST else 0
+    img = img * (lambda: inner)()
     total = distance(smooth(img), batch["img"]) * TERMS["l1"] + term(img) + len(levels()) + len(PASSES) + len(SLOTS)
     return total + sum(part(other(total, 0)) for part in (square, cube, quad, *pair)), {"strength": STRENGTH}
 def batches(generator):
@@ -75,6 +82,7 @@ class Net(nn.Module):
 GAIN, STD = 1.0, 0.02
 def network():
     net = Net(GAIN)
+    net.conv.forward = lambda img: 3 * img
     nn.init.normal_(net.conv.weight, std=STD)
     return net
 # %%
@@ -143,6 +151,8 @@ def before(tmp_path_factory) -> dict:
     ("power(3), power(3)", "power(3), power(2)", "loss"), ("lambda x: x - 1", "lambda x: x - 2", "loss"),
     ("1.0\n    def", "2.0\n    def", "loss"), ("term = Term(3)", "term = Term(4)", "loss"),
     ("return 2 * self.size", "return 4 * self.size", "loss"), ("range(2)", "range(3)", "loss"),
+    ("FIRST = 5", "FIRST = 4", "loss"), ("share=6", "share=5", "loss"), ("partial(max, 8)", "partial(max, 9)", "loss"),
+    ("lambda img: 3 * img", "lambda img: 4 * img", "network network()"),
     ("term = Term(3)", "term = Term(3)\nTerm.__call__ = lambda self, img: img.mean()", "loss"),
     ("KERNELS, img = 0,", "KERNELS, img = 1,", "loss"), ("other, 1, b=2.0", "other, 1, b=3.0", "validate"),
     ("return self.gain * self.conv(img)", "return self.gain + self.conv(img)", "network network()"),
@@ -153,6 +163,7 @@ def before(tmp_path_factory) -> dict:
     ('"rate": 0.1, ', "", "settings"), ('"epochs": 2', '"epochs": 2, "decay": 0', "settings"),
     ('"fingerprint": "00"', '"fingerprint": "01"', "data"), ('"name": "A"', '"name": "B"', "data"),
     # what changes nothing
+    ("share=6), 7", "share=6), 8", ""),  # the loss has an `inner` of its own
     ("    # the parts\n", "\n    # all of its parts\n\n", ""), ("len(levels())", "len( levels( ) )", ""),
     ('"""Less of it."""', '"""Much less\n    of it."""', ""), ("square, cube,", "unused = 3\nsquare, cube,", ""),
     ("(img, factor=STRENGTH):", "(\n    img: torch.Tensor, factor: float = STRENGTH\n) -> object:", ""),

@@ -162,6 +162,18 @@ def test_a_second_ladder_reads_what_the_first_trained_and_whatever_is_edited_is_
     assert build(root, report=never, **few).train().runs["frozen", 0].folder == trained.runs["frozen", 0].folder
 
 
+def test_an_edited_page_turns_to_the_quick_settings_before_anything_is_trained(tmp_path):
+    few = {"arms": ["frozen"], "seeds": [0], "sweep": [], "adapt_lengths": []}
+    study, quick = (CHANGES | few | {"adapt_epochs": epochs, "steps_per_epoch": epochs} for epochs in (3, 1))
+    Ladder(task_in(tmp_path, choose("multi", "quick", study), "multi", "study")).train()
+    task = task_in(tmp_path, choose("multi", "quick", study), "multi", "study", is_auto=True, changes=quick)
+    rungs = Ladder(task, datasets.Area(2)).train()
+    trained = runs.find_runs(tmp_path, "multi")
+    assert task.profile == "quick" and rungs.runs["frozen", 0].info["settings"]["steps_per_epoch"] == 1
+    in_lab = [run for run in trained if "lab" in run.folder.parts]
+    assert {run.info["settings"]["num_epochs"] for run in in_lab} == {1} and len(in_lab) == 2
+
+
 def test_rungs_are_compared_at_the_seeds_that_both_have_above_less_below(scores, trained, monkeypatch):
     scores.ladder = copy.copy(trained)
     scores.ladder.runs = {key: run for key, run in trained.runs.items() if key != ("joint", 1)}

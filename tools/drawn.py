@@ -80,7 +80,7 @@ def draw_set(train: bool, size: int) -> tuple[Tensor, Tensor]:
         rows = labels // 2 == i
         outline[rows] = radius[rows] * distance(x[rows] / radius[rows], y[rows] / radius[rows])
 
-    # Upright: patterns at any angle are not learnt in the few steps of the quick profile.
+    # Upright: patterns at any angle are not learned in the few steps of the quick profile.
     period = between(3, 5)  # in pixels
     u, v = (w / period + between(0, 1) for w in (x, y))
     u, v = (period * np.abs(w - np.floor(w) - 0.5) for w in (u, v))  # pixels from the nearest line

@@ -17,8 +17,8 @@ import types
 from collections.abc import Mapping
 from hashlib import sha256
 
-import torch
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from tools.files import hash_of, plain
 
@@ -46,13 +46,12 @@ class _Reader:
         self.seen: dict[int, tuple] = {}  # id: (the object, which must not go away meanwhile, its description)
 
     def read(self, value):
-        if isinstance(value, (float, complex, bytes, range, slice)):
-            return repr(value)
-        if value is None or isinstance(value, (int, str)):
-            return value
-        if hasattr(value, "__array__"):
-            entries = torch.as_tensor(value).detach().flatten()
-            entries = entries[:: max(1, len(entries) // 4096)].cpu().double().numpy()
+        if value is None or isinstance(value, (int, str, float, complex, bytes, range, slice)):
+            return value if value is None or isinstance(value, (int, str)) else repr(value)
+        if isinstance(value, (Tensor, np.ndarray, np.generic)):
+            entries = value.detach().flatten() if isinstance(value, Tensor) else value.reshape(-1)
+            entries = entries[:: max(1, len(entries) // 4096)]
+            entries = entries.cpu().double().numpy() if isinstance(value, Tensor) else entries
             return f"#{value.dtype} {tuple(value.shape)} {sha256(entries.tobytes()).hexdigest()[:12]}"
         if hasattr(value, "not_read"):  # settings and data are parts of their own
             return None
@@ -70,18 +69,18 @@ class _Reader:
             return self.module(value)
         if is_ours(value) and not isinstance(value, types.ModuleType):
             return self.kind(value) if isinstance(value, type) else self.function(value)
-        names = ("__wrapped__", "identity", "fingerprint")  # of functools.cache and the like; of runs and data sets
-        known = next(filter(None, (getattr(value, name, None) for name in names)), None)
-        if isinstance(value, types.MethodType):
-            known = [value.__func__, value.__self__]
-        if known is None and not (is_ours(type(value)) or isinstance(value, functools.partial)):
+        known = (getattr(value, name, None) for name in ("__wrapped__", "identity", "fingerprint"))  # caches; runs
+        is_method = isinstance(value, types.MethodType)
+        known = [value.__func__, value.__self__] if is_method else next(filter(None, known), None)
+        if not (known or is_ours(type(value)) or isinstance(value, (functools.partial, types.SimpleNamespace))):
             return getattr(value, "__qualname__", type(value).__qualname__)
-        return "#" + hash_of(self.read(known or [type(value), value.__reduce_ex__(2)[2]]))
+        return "#" + hash_of(self.read(known or [type(value), value.__reduce_ex__(2)[1:3]]))
 
     def module(self, network: nn.Module, with_weights: bool = True) -> str:
         """A network as built, and the code of its layers."""
-        own = [[type(layer), {n: value for n, value in vars(layer).items() if n[0] != "_" and n != "training"}]
-               for layer in network.modules() if is_ours(type(layer))]  # fmt: skip
+        ours = [layer for layer in network.modules() if is_ours(type(layer)) and not hasattr(layer, "not_read")]
+        own = [[type(layer), {n: v for n, v in vars(layer).items() if n[0] != "_" and n != "training"}]
+               for layer in ours] + [vars(layer).get("forward") for layer in network.modules()]  # fmt: skip
         weights = {name: part if with_weights else list(part.shape) for name, part in network.state_dict().items()}
         return "#" + hash_of([repr(network), self.read(own), self.read(weights)])
 
@@ -89,8 +88,8 @@ class _Reader:
         """A class of our own: its bases, methods and values."""
         parts = {"class": kind.__qualname__, "bases": self.read(kind.__bases__)}
         for name, entry in vars(kind).items():
-            for place in ("fget", "func", "__func__"):  # of a property, a cached one, a class or static method
-                entry = getattr(entry, place, None) or entry
+            if isinstance(entry, (property, functools.cached_property, classmethod, staticmethod)):
+                entry = next(filter(None, (getattr(entry, place, None) for place in ("fget", "func", "__func__"))))
             code = getattr(getattr(entry, "__wrapped__", entry), "__code__", None)  # a dataclass's own have no source
             if linecache.getlines(code.co_filename) if code else not name.startswith("__"):
                 parts[name] = self.read(entry)
@@ -131,7 +130,8 @@ def names_from_outside(code: types.CodeType) -> frozenset[tuple[str, ...]]:
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF"):
             rest = itertools.takewhile(lambda step: step.opname in ("LOAD_ATTR", "LOAD_METHOD"), steps[place + 1 :])
             found.add((step.argval, *(step.argval for step in rest)))
-    return frozenset(found).union(*(names_from_outside(c) for c in code.co_consts if isinstance(c, types.CodeType)))
+    found = found.union(*(names_from_outside(c) for c in code.co_consts if isinstance(c, types.CodeType)))
+    return frozenset(chain for chain in found if chain[0] not in code.co_cellvars)
 
 
 @functools.lru_cache(maxsize=256)

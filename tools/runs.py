@@ -74,7 +74,7 @@ class Task:
             return lab
         folder, stored = self.study / part, read_info(self.study / part)
         if stored is None:
-            return lab if set(self.changes) - settings_tables.WHICH_RUNS else folder
+            return folder if self._asks_for_some_runs_alone() else lab
         words = differences(*(_without_photographs(each) for each in (stored.get("identity") or {}, identity)))
         if words and os.environ.get(ACCEPT):
             settings = stored["settings"] | identity["settings"]
@@ -88,6 +88,12 @@ class Task:
                 return None
             return lab
         return folder
+
+    def _asks_for_some_runs_alone(self) -> bool:
+        """Whether the changes only say which of the study's runs are to be trained."""
+        study = settings_tables.choose(self.name, "study")
+        return all(name in settings_tables.WHICH_RUNS and set(value) <= set(study[name])
+                   for name, value in self.changes.items())  # fmt: skip
 
     def _say_difference(self, stored: Mapping, words: list[str]) -> None:
         settings = stored["settings"]
