@@ -634,5 +634,5 @@ def labels_table(ladder: Ladder) -> pd.DataFrame:
         correct = {way: torch.stack([each[way].long() == ladder.test_labels for each in tested]) for way in ways}
         means = {way: 100 * correct[way].double().mean().item() for way in ways}
         gain = metrics.compare(correct["frozen"], correct["control"])
-        rows.append({"labels": len(tested[0]["index"]), "n": len(seeds), **means, **gain})
+        rows.append({"labels": len(tested[0]["index"]), **means, **gain})
     return pd.DataFrame(rows)

@@ -168,11 +168,15 @@ def pair(row: Mapping | tuple | None) -> str:
     return "–" if psnr_db is None else f"{psnr_db:.2f}\u00a0/\u00a0{fixed(ssim, 4)}"
 
 
+def spread(row: Mapping) -> str:
+    """A difference in points with its interval: "+0.97 (+0.56, +1.38)"."""
+    return "{} ({},\u00a0{})".format(*(signed(row[end]) for end in ("points", "low", "high")))
+
+
 def ladder_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
     """The rungs: accuracy, difference to the control with its interval, cost, PSNR, the course document's figures."""
     run = read("multi", results)
-    over = {row["rung"]: "{} ({},\u00a0{})".format(*(signed(row[end]) for end in ("points", "low", "high")))
-            for row in run["over_control"]}  # fmt: skip
+    over = {row["rung"]: spread(row) for row in run["over_control"]}
     rows = [[word(language, row["rung"]), word(language, row["image"]), f"{100 * row['accuracy']:.2f}", row["seeds"],
              over.get(row["rung"], "–"), fixed(row["gflop"]), fixed(row["psnr_db"]), fixed(COURSE.get(row["rung"]))]
             for row in run["summary"]]  # fmt: skip
@@ -236,6 +240,42 @@ def stage_table(language: str = "en", results: str | Path = ROOT / "results") ->
     return markdown([stage, "", *others], rows, num_text=5)
 
 
+def views_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
+    """Accuracy and cost by the number of views, then differences at equal views and at equal cost."""
+    run = read("multi", results)
+    cells = {(row["arm"], row["views"]): f"{100 * row['accuracy']:.2f} ({row['gflop']:.2f})" for row in run["views"]}
+    arms, views = (list(dict.fromkeys(part)) for part in zip(*cells, strict=True))
+    rows = [[arm, *(cells[arm, number] for number in views)] for arm in arms]
+    rows += [[f"frozen − control: {name}", spread(row), *[""] * (len(views) - 1)]
+             for name, row in run["views_compared"].items()]  # fmt: skip
+    return markdown(["accuracy in % (GFLOP per image)", *(f"views: {number}" for number in views)], rows)
+
+
+def labels_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
+    ways = ("degraded", "cascade", "control", "frozen", "clean")
+    rows = [[f"{row['labels']:,}", len(row["by_seed"]), *(f"{row[way]:.2f}" for way in ways), spread(row), row["covers"]]
+            for row in read("multi", results)["labels"]]  # fmt: skip
+    return markdown(["labels", "n", *ways, "frozen − control (points)", "interval over"], rows)
+
+
+def lengths_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
+    rows = [[epochs, " / ".join(map(signed, gaps)), signed(sum(gaps) / len(gaps))]
+            for epochs, gaps in read("multi", results)["gaps"].items()]  # fmt: skip
+    return markdown(["epochs of adaptation", "frozen − control by seed (points, validation)", "mean"], rows)
+
+
+def angles_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
+    rows = []
+    for rung, parts in read("multi", results)["angles"].items():
+        for part, found in parts.items():
+            means = [sum(found[name]) / len(found[name]) for name in ("l1", "cross_entropy", "cosine")]
+            rows.append([rung, part, f"{means[0]:.2f}", f"{means[1]:.1f}", signed(means[2]),
+                         f"{signed(min(found['cosine']))} to {signed(max(found['cosine']))}",
+                         signed(found["mean_cosine"][0])])  # fmt: skip
+    heads = ["norm of L1's", "norm of cross-entropy's", "cosine by batch", "its range", "cosine of the means"]
+    return markdown(["gradients at SRNet of", "images", *heads], rows, num_text=2)
+
+
 def joint_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
     names = {"classify": "classification alone, image untouched", "restore": "restoration alone",
              "joint": "joint, λ = 0.1", "joint_10": "joint, λ = 10", "separate": "nothing shared, λ = 0.1 (n = 1)"}
@@ -263,8 +303,6 @@ def colorization_table(language: str = "en", results: str | Path = ROOT / "resul
 FAULTS = {
     "kills": "training killed at a random moment, resumed to the same bits",
     "damaged files": "a byte changed or the end cut off in a file of a run: an error in one sentence, or the same run",
-    "full disk": "the disk full while saving: the last checkpoint stays",
-    "two processes": "a second process in the same folder: waits, takes the first one's result",
     "fuzzed images": "broken image files: an image, or an error in one sentence",
 }
 
@@ -289,7 +327,8 @@ def bench_table(language: str = "en", results: str | Path = ROOT / "results") ->
 
 SECTIONS = {  # by the name of their markers, <!-- name --> ... <!-- /name -->
     "x2": lambda language, results: sr_table(read("task1", results)["summary"], PUBLISHED_X2, language, reference=True),
-    "ladder": ladder_table, "x4": x4_table, "stages": stage_table, "joint restoration": joint_table,
+    "ladder": ladder_table, "views": views_table, "labels": labels_table, "lengths": lengths_table,
+    "angles": angles_table, "x4": x4_table, "stages": stage_table, "joint restoration": joint_table,
     "colorization": colorization_table, "faults": faults_table, "bench": bench_table,
 }  # fmt: skip
 
