@@ -253,7 +253,8 @@ def views_table(language: str = "en", results: str | Path = ROOT / "results") ->
 
 def labels_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
     ways = ("degraded", "cascade", "control", "frozen", "clean")
-    rows = [[f"{row['labels']:,}", len(row["by_seed"]), *(f"{row[way]:.2f}" for way in ways), spread(row), row["covers"]]
+    rows = [[f"{row['labels']:,}", len(row["by_seed"]), *(f"{row[way]:.2f}" for way in ways), spread(row),
+             row["covers"]]
             for row in read("multi", results)["labels"]]  # fmt: skip
     return markdown(["labels", "n", *ways, "frozen − control (points)", "interval over"], rows)
 
