@@ -255,7 +255,7 @@ def labels_table(language: str = "en", results: str | Path = ROOT / "results") -
     ways = ("degraded", "cascade", "control", "frozen", "clean")
     rows = [[f"{row['labels']:,}", len(row["by_seed"]), *(f"{row[way]:.2f}" for way in ways), spread(row),
              row["covers"]]
-            for row in read("multi", results)["labels"]]  # fmt: skip
+            for row in read("multi", results)["labels"].values()]  # fmt: skip
     return markdown(["labels", "n", *ways, "frozen − control (points)", "interval over"], rows)
 
 
