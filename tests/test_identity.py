@@ -30,13 +30,13 @@ PASSES, SLOTS = range(2), frozenset({'b', 'a'})
 class Kind(enum.Enum):
     FIRST = 5
 KIND, OPTIONS, inner = Kind.FIRST, types.SimpleNamespace(share=6), 7
-STRENGTH, KERNEL, TABLE = 0.5, torch.ones(3), np.arange(4.0)
+FACTOR, STRENGTH, KERNEL, TABLE = 1.5, 0.5, torch.ones(3), np.arange(4.0)
 TERMS = {"l1": 1.0, "tv": [0.1, 0.2]}
 distance = F.l1_loss
 # %%
 def other(a, b):
     return F.l1_loss(a, b)
-def smooth(img, factor=STRENGTH):
+def smooth(img, factor=FACTOR):
     """Less of it."""
     return helper.scaled(img) * factor + KERNEL.sum() + float(TABLE[0])
 @functools.cache
@@ -144,7 +144,7 @@ def before(tmp_path_factory) -> dict:
 @pytest.mark.parametrize("old, new, edited", [
     ("smooth(img), batch", "smooth(img, 1.0), batch", "loss"), ("F.l1_loss(", "F.mse_loss(", "loss validate"),
     ("= F.l1_loss", "= F.mse_loss", "loss"), ("scaled(img) * factor", "scaled(img) + factor", "loss"),
-    ("TABLE = 0.5", "TABLE = 0.6", "loss"), ("torch.ones(3)", "torch.zeros(3)", "loss"),
+    ("TABLE = 1.5, 0.5", "TABLE = 1.5, 0.6", "loss"), ("TABLE = 1.5", "TABLE = 1.6", "loss"), ("torch.ones(3)", "torch.zeros(3)", "loss"),
     ("np.arange(4.0)", "np.arange(1.0, 5.0)", "loss"), ('"tv": [0.1, 0.2]', '"tv": [0.1, 0.3]', "loss"),
     ("return [1, 2]", "return [1, 2, 3]", "loss"), ("@weighted(2.0)", "@weighted(3.0)", "loss"),
     ("factor * function(*args)", "factor + function(*args)", "loss"), ("quad = power(2)", "quad = power(4)", "loss"),
@@ -166,7 +166,7 @@ def before(tmp_path_factory) -> dict:
     ("share=6), 7", "share=6), 8", ""),  # the loss has an `inner` of its own
     ("    # the parts\n", "\n    # all of its parts\n\n", ""), ("len(levels())", "len( levels( ) )", ""),
     ('"""Less of it."""', '"""Much less\n    of it."""', ""), ("square, cube,", "unused = 3\nsquare, cube,", ""),
-    ("(img, factor=STRENGTH):", "(\n    img: torch.Tensor, factor: float = STRENGTH\n) -> object:", ""),
+    ("(img, factor=FACTOR):", "(\n    img: torch.Tensor, factor: float = FACTOR\n) -> object:", ""),
     ("batches(generator):", "batches(generator):\n    images = 0", "batches"),
 ])  # fmt: skip
 def test_an_edited_cell_is_seen_where_it_can_change_the_result(tmp_path, before, old, new, edited):

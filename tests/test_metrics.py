@@ -178,15 +178,15 @@ def test_paired_interval_over_images_alone_by_scipy():
 
 
 def test_paired_interval_over_images_and_seeds_by_hand():
-    """Means over seeds 1, 2, 6: a variance of 7 over images. Means over images 2, 3, 4: a variance of 1 over seeds.
-    Student's t of two degrees of freedom leaves 2.5 % above 4.302653.
+    """Means over seeds 1, 2, 6: a variance of 7 over three images. Means over images 2, 4: a variance of 2 over two
+    seeds. Student's t of one degree of freedom leaves 2.5 % above 12.706205.
     """
-    gained = torch.tensor([[0.0, 1, 5], [1.0, 2, 6], [2.0, 3, 7]])
-    margin = (1.959964**2 * 7 / 3 + 4.302653**2 * 1 / 3) ** 0.5
+    gained = torch.tensor([[0.0, 1, 5], [2.0, 3, 7]])
+    margin = (1.959964**2 * 7 / 3 + 12.706205**2 * 2 / 2) ** 0.5
     expected = pytest.approx((3, 3 - margin, 3 + margin), abs=1e-5)
-    assert metrics.paired_interval(gained + 9, torch.full((3, 3), 9)) == expected
+    assert metrics.paired_interval(gained + 9, torch.full((2, 3), 9)) == expected
     degradations = torch.stack([gained - 4, gained, gained + 4], 1)  # what differs between them is averaged
-    assert metrics.paired_interval(degradations, torch.zeros(3, 3, 3)) == expected
+    assert metrics.paired_interval(degradations, torch.zeros(2, 3, 3)) == expected
 
 
 scores, labels, correct = torch.rand(3, 2), torch.zeros(3).long(), torch.ones(3) > 0
