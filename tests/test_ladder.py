@@ -107,14 +107,17 @@ def test_adaptation_follows_task_2_and_fine_tuning_goes_on_from_there_by_its_own
     monkeypatch.setattr(training, "fit", lambda task, network, loss, *args, **options: handed.append((loss, options)))
     trained.adapt("bicubic", 1, 2)
     trained.fine_tune("joint", 1)
-    (adapt_loss, adapting), (loss, tuning) = handed
+    trained.fine_tune("joint", 1, 10.0)
+    (adapt_loss, adapting), (loss, tuning), (weighed, _) = handed
     recipe = adapting["settings"]()
     assert (recipe["learning_rate"], recipe["num_epochs"], recipe["seed"]) == (pytest.approx(0.3 * 1e-2), 2, 1)
     label, img = torch.tensor([0, 3]), torch.rand(2, 3, 32, 32)
     model = NetSet.MultiTaskNet(nn.Identity(), copy.deepcopy(trained.classifier))
-    for smoothing, (total, _) in ((0.2, adapt_loss(trained.classifier, {"img": img, "label": label})),
-                                  (0.05, loss(model, {"lr_img": img, "hr_img": img, "label": label}))):  # fmt: skip
-        torch.testing.assert_close(total, F.cross_entropy(trained.classifier(img), label, label_smoothing=smoothing))
+    batch = {"lr_img": img, "hr_img": img - 0.1, "label": label}
+    for smoothing, l1, (total, _) in ((0.2, 0, adapt_loss(trained.classifier, {"img": img, "label": label})),
+                                      (0.05, 0.1, loss(model, batch)), (0.05, 1.0, weighed(model, batch))):  # fmt: skip
+        expected = F.cross_entropy(trained.classifier(img), label, label_smoothing=smoothing) + l1
+        torch.testing.assert_close(total, expected)
     monkeypatch.undo()
     tuning["start"](model)
     assert same(model.classifier, trained.adapted("srnet", 1)) and not same(model.classifier, trained.classifier)
