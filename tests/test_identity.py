@@ -144,7 +144,8 @@ def before(tmp_path_factory) -> dict:
 @pytest.mark.parametrize("old, new, edited", [
     ("smooth(img), batch", "smooth(img, 1.0), batch", "loss"), ("F.l1_loss(", "F.mse_loss(", "loss validate"),
     ("= F.l1_loss", "= F.mse_loss", "loss"), ("scaled(img) * factor", "scaled(img) + factor", "loss"),
-    ("TABLE = 1.5, 0.5", "TABLE = 1.5, 0.6", "loss"), ("TABLE = 1.5", "TABLE = 1.6", "loss"), ("torch.ones(3)", "torch.zeros(3)", "loss"),
+    ("TABLE = 1.5, 0.5", "TABLE = 1.5, 0.6", "loss"), ("TABLE = 1.5", "TABLE = 1.6", "loss"),
+    ("torch.ones(3)", "torch.zeros(3)", "loss"),
     ("np.arange(4.0)", "np.arange(1.0, 5.0)", "loss"), ('"tv": [0.1, 0.2]', '"tv": [0.1, 0.3]', "loss"),
     ("return [1, 2]", "return [1, 2, 3]", "loss"), ("@weighted(2.0)", "@weighted(3.0)", "loss"),
     ("factor * function(*args)", "factor + function(*args)", "loss"), ("quad = power(2)", "quad = power(4)", "loss"),
