@@ -627,12 +627,16 @@ def few_labels(ladder: Ladder, percent: int, seed: int) -> Mapping[str, Tensor]:
 
 
 def labels_table(ladder: Ladder) -> pd.DataFrame:
-    """Accuracy (%) by the number of labels, the mean over random seeds; frozen less control, paired, in points."""
+    """Accuracy (%) by the number of labels, the mean over random seeds; frozen less control, paired, in points; and
+    `regained`, the share (%) of what low resolution costs, clean less control, that this is.
+    """
     rows, ways = [], ("degraded", "cascade", "control", "frozen", "clean")
     for percent, seeds in ladder.settings.labels.items():
         tested = [few_labels(ladder, int(percent), seed) for seed in seeds]
         correct = {way: torch.stack([each[way].long() == ladder.test_labels for each in tested]) for way in ways}
         means = {way: 100 * correct[way].double().mean().item() for way in ways}
         gain = metrics.compare(correct["frozen"], correct["control"])
-        rows.append({"labels": len(tested[0]["index"]), **means, **gain})
+        cost = means["clean"] - means["control"]
+        rows.append({"labels": len(tested[0]["index"]), **means, **gain,
+                     "regained": 100 * gain["points"] / cost if cost else float("nan")})  # fmt: skip
     return pd.DataFrame(rows)

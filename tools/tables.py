@@ -254,9 +254,9 @@ def views_table(language: str = "en", results: str | Path = ROOT / "results") ->
 def labels_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
     ways = ("degraded", "cascade", "control", "frozen", "clean")
     rows = [[f"{row['labels']:,}", len(row["by_seed"]), *(f"{row[way]:.2f}" for way in ways), spread(row),
-             row["covers"]]
+             row["covers"], f"{row['regained']:.0f}"]
             for row in read("multi", results)["labels"].values()]  # fmt: skip
-    return markdown(["labels", "n", *ways, "frozen − control (points)", "interval over"], rows)
+    return markdown(["labels", "n", *ways, "frozen − control (points)", "interval over", "regained (%)"], rows)
 
 
 def lengths_table(language: str = "en", results: str | Path = ROOT / "results") -> str:
