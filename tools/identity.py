@@ -65,13 +65,13 @@ class _Reader:
         return self.seen[id(value)][1]
 
     def describe(self, value) -> str:
-        if isinstance(value, nn.Module):
-            return self.module(value)
         if is_ours(value) and not isinstance(value, types.ModuleType):
             return self.kind(value) if isinstance(value, type) else self.function(value)
-        known = (getattr(value, name, None) for name in ("__wrapped__", "identity", "fingerprint"))  # caches; runs
-        is_method = isinstance(value, types.MethodType)
-        known = [value.__func__, value.__self__] if is_method else next(filter(None, known), None)
+        known = [getattr(value, name, None) for name in ("identity", "fingerprint")]  # of runs, data sets, features
+        known = [each for each in known if isinstance(each, (str, Mapping))] or getattr(value, "__wrapped__", None)
+        known = [value.__func__, value.__self__] if isinstance(value, types.MethodType) else known
+        if isinstance(value, nn.Module) and not known:
+            return self.module(value)
         if not (known or is_ours(type(value)) or isinstance(value, (functools.partial, types.SimpleNamespace))):
             return getattr(value, "__qualname__", type(value).__qualname__)
         return "#" + hash_of(self.read(known or [type(value), value.__reduce_ex__(2)[1:3]]))
