@@ -113,6 +113,7 @@ def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsy
         folder / "a.ipynb",
         code("num_epochs, data_root = 90, 'DS'", "parameters"),
         code("import helper_beside\nimport os\nhere = os.getcwd()\nnum_epochs"),
+        code("1 / 0", "lesson"),
         code("display(helper_beside.VALUE)\n'quiet';", "training"),
         code("1 / 0"),
     )

@@ -26,7 +26,7 @@ import torch
 import training
 from tools import runs
 task = runs.begin("task2", profile, data_root, results_root, changes)
-settings, steps, first = task.settings, [], task.profile
+settings, steps, begun, first = task.settings, [], [], task.profile
 
 
 SHARE = {"": 1.0, "arm": 2.0}
@@ -54,7 +54,8 @@ def train(part):
                         degradation, part, report=lambda step, values, run: steps.append(task.profile))
 
 
-found = runs.together(task, lambda: {part: train(part) for part in SHARE})
+found = runs.together(task, lambda: {part: train(part) for seed in settings.seeds
+                                     for part in begun.append(seed) or SHARE})
 '''
 
 
@@ -99,6 +100,7 @@ def test_a_study_is_shown_while_the_page_is_the_one_that_made_it_and_never_writt
     words = "This page differs from the study: loss edited. It trains with the quick settings, in results/lab."
     assert lines == [words]
     assert places(edited) == ["lab", "lab"] and {*edited["steps"]} == {"quick"}
+    assert shown["begun"] == [0, 1] and edited["begun"] == [0, 0]  # not the study's second seed with quick settings
     assert edited["settings"] is edited["task"].settings == settings_tables.choose("task2", "quick")  # in place
     assert edited["found"]["arm"].info["settings"]["num_epochs"] == 1
 

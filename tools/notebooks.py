@@ -105,8 +105,8 @@ def run_cells(path: str | Path, parameters: dict[str, Any] | None = None, until:
     """Run a notebook's code cells in this process as plain Python and return their namespace.
 
     Needs no Jupyter. The notebook's folder is the working directory and importable meanwhile; figures are drawn off
-    screen; a last expression is printed. until: stop after the first cell with this tag.
-    Exceptions of the cells pass through, with the cell's lines in the traceback.
+    screen; a last expression is printed. until: stop after the first cell with this tag, and leave out the cells tagged
+    "lesson", on which no other builds. Exceptions of the cells pass through, with the cell's lines in the traceback.
     """
     path = Path(path).resolve()
     cells = [cell for cell in _inject(_read(path), parameters, path.name)["cells"] if _is_code(cell)]
@@ -121,6 +121,8 @@ def run_cells(path: str | Path, parameters: dict[str, Any] | None = None, until:
     try:
         for cell in cells[: None if stop is None else stop + 1]:
             number += (is_own := "injected-parameters" not in _tags(cell))
+            if until and "lesson" in _tags(cell):
+                continue
             _run_source(cell["source"], f"{path.name} {f'cell {number}' if is_own else 'parameters'}", namespace)
     finally:
         os.chdir(folder)

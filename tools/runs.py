@@ -48,6 +48,7 @@ class Task:
     results_root: Path
     changes: Mapping = field(default_factory=dict)
     is_auto: bool = False
+    in_group: bool = False  # whether the run that is looked up is one of several, by `together`
     said: set = field(default_factory=set)
 
     def settings_of(self, task: str) -> Settings:
@@ -67,7 +68,8 @@ class Task:
         """The folder of the run with this identity: the study's own where this page made it, else one in the lab.
 
         part: the run's name within the study, "seed0/joint". None: the page has turned to the quick settings, so the
-        identity must be made anew. Prints one line where the page differs from the study.
+        identity must be made anew; among runs that belong `together`, `TurnedToQuickError` instead. Prints one line where the page
+        differs from the study.
         """
         lab = self.lab_folder / hash_of(identity)
         if self.profile != "study":
@@ -85,6 +87,8 @@ class Task:
             if self.is_auto:
                 self.profile = "quick"
                 self.settings.become(settings_tables.choose(self.name, "quick", self.changes))
+                if self.in_group:
+                    raise TurnedToQuickError
                 return None
             return lab
         return folder
@@ -146,10 +150,19 @@ def begin(
     return Task(task, profile, chosen, device, data_root, results_root, changes, is_auto)
 
 
+class TurnedToQuickError(Exception):
+    """The page has turned to the quick settings: the runs that belong together begin anew."""
+
+
 def together(task: Task, train: Callable) -> object:
-    """train(), and once more where the page has turned to the quick settings meanwhile: its runs belong together."""
-    profile, result = task.profile, train()
-    return result if task.profile == profile else train()
+    """train(), begun anew with the quick settings where one of its runs turns out to differ from the study's."""
+    task.in_group = True
+    try:
+        return train()
+    except TurnedToQuickError:
+        return train()
+    finally:
+        task.in_group = False
 
 
 def start_device(seed: int = 0) -> torch.device:
