@@ -68,8 +68,8 @@ class Task:
         """The folder of the run with this identity: the study's own where this page made it, else one in the lab.
 
         part: the run's name within the study, "seed0/joint". None: the page has turned to the quick settings, so the
-        identity must be made anew; among runs that belong `together`, `TurnedToQuickError` instead. Prints one line where the page
-        differs from the study.
+        identity must be made anew; among runs that belong `together`, TurnedToQuickError instead. Prints one line where
+        the page differs from the study.
         """
         lab = self.lab_folder / hash_of(identity)
         if self.profile != "study":
