@@ -279,7 +279,7 @@ class Ladder(Adaptation):
             settings=settings, pretrained=lambda: self.pretrained(arm.upsampler, seed))
 
     def train(self) -> "Ladder":
-        """Every run that the settings ask for: arms and seeds, other weights, shorter adaptations."""
+        """Every run that the settings ask for: arms and seeds, other weights and lengths of adaptation, few labels."""
         if unknown := sorted(set(self.settings.arms) - set(ARMS)):
             raise ValueError(f"there is no arm {', '.join(unknown)}; there are {', '.join(ARMS)}.")
 
@@ -537,13 +537,14 @@ def gflop(model: nn.Module, img: Tensor) -> float:
 
 
 def gaps(ladder: Ladder) -> dict[int, list[float]]:
-    """Frozen less control on validation images, in points, by epochs of adaptation: a value for each seed."""
+    """Frozen less control on validation images, in points, by epochs of adaptation: a value for each of its seeds."""
     def best(upsampler, seed, epochs):
         return ladder.adapt(upsampler, seed, epochs).info["validation"]["accuracy_valid"]
 
     s = ladder.settings
-    return {epochs: [100 * (best("srnet", seed, epochs) - best("bicubic", seed, epochs)) for seed in s.seeds]
-            for epochs in sorted({*s.adapt_lengths, s.adapt_epochs}) if s.adapt_epochs}  # fmt: skip
+    lengths = {int(epochs): [seed for seed in seeds if seed in s.seeds] for epochs, seeds in s.adapt_lengths.items()}
+    return {epochs: [100 * (best("srnet", seed, epochs) - best("bicubic", seed, epochs)) for seed in seeds]
+            for epochs, seeds in sorted((lengths | {s.adapt_epochs: s.seeds}).items()) if s.adapt_epochs and seeds}
 
 
 def weights_table(ladder: Ladder) -> pd.DataFrame:

@@ -189,8 +189,8 @@ def missing_runs(name: str) -> list[tuple[str, list[str], str]]:
         parts |= {f"seed{s.seeds[0]}/lambda_{weight:g}": [*of_seed[s.seeds[0]], "arms=[]", f"sweep=[{weight}]"]
                   for weight in s.sweep}  # fmt: skip
         parts |= {f"seed{seed}/adapted_srnet_{epochs}_epochs":
-                  [*args, "arms=['control', 'frozen']", f"adapt_lengths=[{epochs}]"]
-                  for seed, args in of_seed.items() for epochs in s.adapt_lengths}  # fmt: skip
+                  [*of_seed[seed], "arms=['control', 'frozen']", f"adapt_lengths={{'{epochs}': [{seed}]}}"]
+                  for epochs, seeds in s.adapt_lengths.items() for seed in seeds}  # fmt: skip
         parts |= {f"labels/seed{seed}/{percent}/frozen": ["--seed", "0", "arms=[]", f"labels={{'{percent}': [{seed}]}}"]
                   for percent, seeds in s.labels.items() for seed in seeds}  # fmt: skip
     for part, args in parts.items():

@@ -21,8 +21,8 @@ from tools.settings import choose
 from .conftest import ROOT, refuses, same, task_in, write_run
 from .test_training import never
 
-CHANGES = {"num_valid": 40, "num_test": 24, "num_unseen": 6, "batch_size": 8, "adapt_epochs": 2, "adapt_lengths": [1],
-           "adapt_steps": 2, "adapt_images": 40, "steps_per_epoch": 2, "seeds": [0, 1], "sweep": [10.0],
+CHANGES = {"num_valid": 40, "num_test": 24, "num_unseen": 6, "batch_size": 8, "adapt_epochs": 2, "adapt_steps": 2,
+           "adapt_lengths": {"1": [0, 1]}, "adapt_images": 40, "steps_per_epoch": 2, "seeds": [0, 1], "sweep": [10.0],
            "arms": [*ARMS]}  # fmt: skip
 SR = {"network": "srnet", "scale_factor": 2, "num_channels": 64, "num_blocks": 1}
 RECIPE = {"network": "classifynet", "num_channels": 4, "dropout": [0.1, 0.1], "num_valid": 40, "batch_size": 8,
@@ -151,7 +151,7 @@ def test_a_second_ladder_reads_what_the_first_trained_and_whatever_is_edited_is_
         total, parts = ladder.joint_loss(model, batch, *args)
         return total / 2, parts
 
-    few = {"arms": ["frozen"], "seeds": [0], "sweep": [], "adapt_lengths": []}
+    few = {"arms": ["frozen"], "seeds": [0], "sweep": [], "adapt_lengths": {}}
     for options in ({"degradation": datasets.Area(2)}, {"loss": halved}, {"label_smoothing": 0.3}, {"adapt_rate": 0.2}):
         other = build(root, **few | options).train()
         assert other.runs["frozen", 0].folder != trained.runs["frozen", 0].folder and other.folder != trained.folder
@@ -166,7 +166,7 @@ def test_a_second_ladder_reads_what_the_first_trained_and_whatever_is_edited_is_
 
 
 def test_an_edited_page_turns_to_the_quick_settings_before_anything_is_trained(tmp_path):
-    few = {"arms": ["frozen"], "seeds": [0], "sweep": [], "adapt_lengths": []}
+    few = {"arms": ["frozen"], "seeds": [0], "sweep": [], "adapt_lengths": {}}
     study, quick = (CHANGES | few | {"adapt_epochs": epochs, "steps_per_epoch": epochs} for epochs in (3, 1))
     Ladder(task_in(tmp_path, choose("multi", "quick", study), "multi", "study")).train()
     task = task_in(tmp_path, choose("multi", "quick", study), "multi", "study", is_auto=True, changes=quick)

@@ -27,7 +27,7 @@ TINY: dict[str, dict] = {
     "task2": SMALL | {"batch_size": 16, "num_epochs": 2, "steps_per_epoch": 8},
     "multi": {"batch_size": 8, "num_test": 40, "num_unseen": 10, "adapt_epochs": 1, "adapt_steps": 2, "seeds": [0],
               "adapt_images": 40, "num_epochs": 1, "steps_per_epoch": 1, "arms": ["control", "frozen", "joint"],
-              "adapt_lengths": [], "sweep": []},
+              "adapt_lengths": {}, "sweep": []},
     "srresnet_x4": PHOTOGRAPHS, "srgan_x4": PHOTOGRAPHS, "resshuffle_x4": PHOTOGRAPHS,
     "joint_restoration": SMALL | {"num_test": 40, "batch_size": 24},
     "colorization": SMALL | {"num_test": 40, "num_images": 200, "num_valid": 20, "batch_size": 8,

@@ -52,7 +52,7 @@ def test_help_and_unknown_commands_run_nothing(project):
     assert not (project / ".venv").exists()
 
 
-ONE = {"sweep": [], "adapt_lengths": [], "labels": {}}
+ONE = {"sweep": [], "adapt_lengths": {}, "labels": {}}
 
 
 @pytest.mark.parametrize("options, profile, changes", [

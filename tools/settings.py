@@ -116,7 +116,7 @@ TABLES = {
         "adapt_steps": (30, 175, 0, "steps of such an epoch"),
         "adapt_images": (4_000, 45_000, 0, "training images upsampled for it"),
         "adapt_rate": (0.3, 0.3, 0.0, "share of task 2's learning rate"),
-        "adapt_lengths": ([1], [2, 8], [], "shorter adaptations, to see how the gap closes"),
+        "adapt_lengths": ({"1": [0]}, {"2": [0, 1, 2], "8": [0, 1, 2]}, {}, "other lengths of adaptation: seeds"),
         "labels": ({}, {"1": [0, 1, 2], "4": [0, 1], "10": [0, 1], "40": [0]}, {}, "percent of the labels: seeds"),
         "label_steps": (0.1, 1.0, 1.0, "share of the study's steps for these"),
         "optimizer": ("adamw", "adamw", "sgd", "adam, adamw, muon or sgd"),
