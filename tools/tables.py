@@ -184,13 +184,14 @@ def ladder_table(language: str = "en", results: str | Path = ROOT / "results") -
     return markdown(heads, rows, num_text=2)
 
 
-def sr_table(summary: list[dict], published: Mapping, language: str = "en", reference: bool = False) -> str:
+def sr_table(summary: list[dict], published: Mapping, language: str = "en", course: bool = False) -> str:
     """Methods by test sets: PSNR / SSIM on luma (and NIQE of Set14 and B100 where it was measured), then the published
-    rows. reference: one more column, Set14 by the course document's protocol, and the document's row.
+    rows; Set14 in RGB, by the course document's protocol, where that was measured. course: with the document's row.
     """
     luma, other = ({(row["set"], row["method"]): row for row in summary if row.get("protocol", "literature") == kind}
                    for kind in ("literature", "reference"))  # fmt: skip
     sets = list(dict.fromkeys(name for name, _ in luma))
+    reference = ("Set14", "bicubic") in other
     with_niqe = [name for name in ("Set14", "B100") if luma.get((name, "bicubic"), {}).get("niqe")]
     heads = [word(language, "method"), *(word(language, "luma").format(name) for name in sets)]
     heads += [word(language, "reference")] * reference + [f"{' / '.join(with_niqe)} NIQE"] * bool(with_niqe)
@@ -204,7 +205,7 @@ def sr_table(summary: list[dict], published: Mapping, language: str = "en", refe
     for name, values in published.items():
         known = dict(zip(TEST_SETS, values, strict=True))
         rows.append([f"*{name}*", *("–" if one not in known else f"*{pair(known[one])}*" for one in sets), *empty])
-    if reference:
+    if course and reference:
         rows.append([word(language, "course"), *["–"] * len(sets), pair((COURSE["psnr_db"], COURSE["ssim"]))])
     return markdown(heads, rows)
 
@@ -213,7 +214,7 @@ def x4_table(language: str = "en", results: str | Path = ROOT / "results") -> st
     """SRGAN's run and ResShuffle's in one table, methods in order."""
     srgan, resshuffle = (read(task, results)["summary"] for task in ("srgan_x4", "resshuffle_x4"))
     order = ("nearest", "bicubic", "srresnet", "resshuffle", "srgan", "truth")
-    rows = {(row["set"], row["method"]): row for row in resshuffle + srgan}
+    rows = {(row["set"], row["method"]): row for row in resshuffle + srgan if row["protocol"] == "literature"}
     summary = sorted(rows.values(), key=lambda row: (TEST_SETS.index(row["set"]), order.index(row["method"])))
     return sr_table(summary, PUBLISHED_X4, language)
 
@@ -327,7 +328,7 @@ def bench_table(language: str = "en", results: str | Path = ROOT / "results") ->
 
 
 SECTIONS = {  # by the name of their markers, <!-- name --> ... <!-- /name -->
-    "x2": lambda language, results: sr_table(read("task1", results)["summary"], PUBLISHED_X2, language, reference=True),
+    "x2": lambda language, results: sr_table(read("task1", results)["summary"], PUBLISHED_X2, language, course=True),
     "ladder": ladder_table, "views": views_table, "labels": labels_table, "lengths": lengths_table,
     "angles": angles_table, "x4": x4_table, "stages": stage_table, "joint restoration": joint_table,
     "colorization": colorization_table, "faults": faults_table, "bench": bench_table,
