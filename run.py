@@ -92,8 +92,10 @@ def find_notebook(name: str) -> Path:
 
 def run_notebooks(names: list[str], folder: Path | None, parameters: dict | None) -> None:
     """Execute notebooks in order, into copies in `folder` or, where that is None, in place."""
+    from tools.files import check_writable
     from tools.notebooks import NotebookError, execute
 
+    check_writable(folder or ROOT)
     for path in [find_notebook(name) for name in names]:
         print(path.name, flush=True)
         start = time.monotonic()
@@ -318,6 +320,8 @@ if __name__ == "__main__":
         sys.exit(f"run.py: Python 3.10 or newer is needed, this is {sys.version.split()[0]}")
     try:
         sys.exit(main(sys.argv[1:]))
+    except OSError as error:  # a full disk, a file that may not be read, a checkout that may not be written
+        sys.exit(f"run.py: {error}")
     except ModuleNotFoundError as error:
         sys.exit(f"run.py: {error.name} is not installed in {sys.executable}: install it, or drop --no-venv")
     except KeyboardInterrupt:

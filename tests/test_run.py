@@ -14,6 +14,7 @@ from tools import notebooks
 from tools.settings import choose
 
 from .conftest import ROOT, random_image, refuses, save, write_run
+from .test_training import never
 
 
 def call(*args: str, cwd: Path, script: Path = ROOT / "run.py") -> subprocess.CompletedProcess:
@@ -86,6 +87,13 @@ def test_train_says_what_is_wrong_in_a_sentence(handed, capsys, options, message
 def test_what_a_notebook_refuses_is_one_sentence(tmp_path):
     refuses(SystemExit, "run.py: .*num_epochs must be a whole number", run.train,
             ["task1_sr.ipynb", f"results_root={tmp_path}", "num_epochs=1.5"])  # fmt: skip
+
+
+def test_what_could_not_be_written_is_said_before_the_work(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(run, "LAB", tmp_path / "file")
+    monkeypatch.setattr(notebooks, "execute", never)
+    refuses(OSError, "notebooks.* could not be written", run.quick, ["task1_sr.ipynb"])
 
 
 def test_an_interrupt_is_one_line_and_130(tmp_path):

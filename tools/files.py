@@ -44,6 +44,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             beside.unlink(missing_ok=True)
 
 
+def check_writable(folder: str | Path) -> None:
+    """Before work whose result goes there: OSError where `folder` cannot be made or written to."""
+    write_whole(Path(folder) / ".writable", Path.touch)
+    (Path(folder) / ".writable").unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: object) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
@@ -186,8 +192,7 @@ def locked(folder: Path, wait: Callable[[bool], bool] = lambda held: held) -> It
     path = Path(folder) / "run.lock"
     lock, told = None, False
     if process_rank() == 0:
-        write_whole(path.with_name(".writable"), Path.touch)
-        path.with_name(".writable").unlink(missing_ok=True)
+        check_writable(folder)
         lock = FileLock(path)
     while True:
         held = lock is None
