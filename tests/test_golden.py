@@ -12,7 +12,7 @@ from tools import files, runs, sr, upscale
 
 from .conftest import ROOT
 
-NUM = 500
+NUM = 1_000
 
 
 @pytest.fixture
