@@ -17,7 +17,7 @@ from torch import Tensor
 from tools.images import imresize
 
 WINDOW_SIZE, WINDOW_SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # SSIM's constants, Wang et al. 2004
-BAND = 22  # rows that one product with SSIM's band matrix gives: a 32x32 image's
+BAND = 22  # values that one product with SSIM's band matrix gives: a 32x32 image's
 NIQE_BLOCK = 96  # side of the blocks that NIQE's statistics are taken from
 NIQE_PARAMETERS = Path(__file__).parent / "tools" / "niqe_parameters.txt"
 RANGE_TOLERANCE = 1e-3  # of data_range: what resizing and half precision may overshoot
@@ -129,11 +129,11 @@ def ssim(
     margin, offset, values = WINDOW_SIZE // 2 if window == "zero" else 0, 16 / 255 * data_range, []
     if channel == "rgb":  # each channel is an image of its own
         sr_img, hr_img = (img.reshape(-1, 1, *img.shape[2:]) for img in (sr_img, hr_img))
-    for pair in _pieces(sr_img, hr_img, border, data_range, num_values=2**16):
+    for pair in _pieces(sr_img, hr_img, border, data_range, num_values=2**17):
         x, y = (_luma(img.double()) + offset if channel == "y" else img for img in pair)
         x, y = ((F.pad(img, [margin] * 4) if margin else img).squeeze(1) for img in (x, y))
         height, width = (side - WINDOW_SIZE + 1 for side in x.shape[1:])
-        strip = BAND * max(1, 2**16 // (BAND * width))  # rows at a time: in float64 they stay in the cache
+        strip = BAND * max(1, 2**17 // (BAND * width))  # rows at a time: in float64 they stay in the cache
         rows = [slice(top, top + strip + WINDOW_SIZE - 1) for top in range(0, height, strip)]
         values.append(sum(_ssim_sum(x[:, row], y[:, row], data_range) for row in rows) / (height * width))
     return torch.cat(values).view(num_images, -1).mean(1)
@@ -144,12 +144,12 @@ def _ssim_sum(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     digits that flat areas need. Only the sum of the two variances counts, so E[x² + y²] is one map.
     """
     (num, height, width), (c1, c2) = x.shape, ((K * data_range) ** 2 for K in (K1, K2))
-    maps = x.new_empty(height, 4, num, width, dtype=torch.float64)  # rows first: one product for all images
-    maps[:, 0], maps[:, 1] = x.transpose(0, 1), y.transpose(0, 1)
-    x, y, xy, squares = maps.unbind(1)
+    maps = x.new_empty(4, num, height, width, dtype=torch.float64)
+    maps[0], maps[1] = x, y
+    x, y, xy, squares = maps
     torch.mul(x, y, out=xy)
     torch.mul(x, x, out=squares).addcmul_(y, y)
-    means = _filtered(_filtered(maps.view(height, -1)).view(-1, width).T.contiguous())
+    means = _filtered(_filtered(maps.view(-1, width)).view(-1, height))
     x, y, xy, squares = means.view(len(means), -1, 4, num).unbind(2)
     product, square = x * y, (x * x).addcmul_(y, y)
     variances, covariances = squares.sub_(square), xy.sub_(product)
@@ -158,21 +158,23 @@ def _ssim_sum(x: Tensor, y: Tensor, data_range: float) -> Tensor:
 
 
 def _filtered(maps: Tensor) -> Tensor:
-    """Every column under the Gaussian window, by band matrices, which pass over memory once: (H, K) -> (H - 10, K)."""
-    num_rows, parts = len(maps) - WINDOW_SIZE + 1, []
-    if whole := num_rows // BAND * BAND:
-        blocks = maps[: whole + WINDOW_SIZE - 1].unfold(0, BAND + WINDOW_SIZE - 1, BAND).mT
+    """Every row under the Gaussian window, and transposed: (K, W) -> (W - 10, K). Products with band matrices pass over
+    memory once.
+    """
+    num, parts = maps.shape[1] - WINDOW_SIZE + 1, []
+    if whole := num // BAND * BAND:
+        blocks = maps[:, : whole + WINDOW_SIZE - 1].unfold(1, BAND + WINDOW_SIZE - 1, BAND).permute(1, 2, 0)
         parts.append((_band(BAND, maps.device) @ blocks).flatten(0, 1))
-    if rest := num_rows % BAND:
-        parts.append(_band(rest, maps.device) @ maps[whole:])
+    if rest := num % BAND:
+        parts.append(_band(rest, maps.device) @ maps[:, whole:].T)
     return torch.cat(parts) if len(parts) > 1 else parts[0]  # cat would copy
 
 
 @lru_cache
-def _band(num_rows: int, device: torch.device) -> Tensor:
-    """The Gaussian window on each row, one column further right: (num_rows, num_rows + 10) float64."""
+def _band(num: int, device: torch.device) -> Tensor:
+    """The Gaussian window in each row, one column further right: (num, num + 10) float64."""
     gauss = torch.signal.windows.gaussian(WINDOW_SIZE, std=WINDOW_SIGMA, dtype=torch.float64)
-    return torch.stack([F.pad(gauss / gauss.sum(), (i, num_rows - 1 - i)) for i in range(num_rows)]).to(device)
+    return torch.stack([F.pad(gauss / gauss.sum(), (i, num - 1 - i)) for i in range(num)]).to(device)
 
 
 def ssim_loss(sr_img: Tensor, hr_img: Tensor) -> Tensor:
