@@ -294,6 +294,11 @@ class Ladder(Adaptation):
         runs.together(self.task, train)
         return self
 
+    def changed(self) -> list[str]:
+        """How the runs differ from their profile, but for seeds and for what an arm's entry says."""
+        return sorted({word for (arm, _), run in self.runs.items() for word in run.info.get("changed", [])
+                       if not word.startswith(("seed ", "lambda_sr ")[: 1 + (ARMS[arm].lambda_sr is not None)])})
+
     def network(self, rung: str, seed: int | None = None) -> NetSet.MultiTaskNet:
         """Upsampler and classifier of a rung, trained with this or the first random seed, in evaluation mode."""
         model = copy.deepcopy(NetSet.MultiTaskNet(self.upsamplers[upsampler_of(rung)], self.classifier))
@@ -444,6 +449,7 @@ class Scores:
         others = [rung for rung in self.rungs if rung != "control"] if "control" in self.rungs else []
         info = {
             "finished": True, "settings": self.settings, "data": next(iter(ladder.runs.values())).info["data"],
+            "profile": ladder.profile, "changed": ladder.changed(),
             "environment": runs.environment(ladder.device), "test_data": self.test_set.name,
             "num_test": len(ladder.test_lr), "summary": table.round(6).reset_index().to_dict("records"),
             "comparisons": self.comparisons().reset_index().to_dict("records"),
@@ -545,6 +551,23 @@ def gaps(ladder: Ladder) -> dict[int, list[float]]:
     lengths = {int(epochs): [seed for seed in seeds if seed in s.seeds] for epochs, seeds in s.adapt_lengths.items()}
     return {epochs: [100 * (best("srnet", seed, epochs) - best("bicubic", seed, epochs)) for seed in seeds]
             for epochs, seeds in sorted((lengths | {s.adapt_epochs: s.seeds}).items()) if s.adapt_epochs and seeds}
+
+
+def ladders_table(task: Task) -> pd.DataFrame:
+    """Every ladder of this profile that was recorded in the lab, the newest first: what differs, test accuracy (%) of
+    each rung, and PSNR (dB) of what the classifiers of frozen and joint see.
+    """
+    rows, paths = {}, task.lab_folder.glob("ladder_*/run.json")
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+        info = runs.read_info(path.parent)
+        if info.get("profile") == task.profile:
+            scores = {row["rung"]: row for row in info["summary"]}
+            rows[path.parent.name] = {
+                "what differs": "; ".join(info["changed"]) or "–",
+                **{rung: 100 * row["accuracy"] for rung, row in scores.items()},
+                **{f"{rung} (dB)": scores[rung]["psnr_db"] for rung in ("frozen", "joint") if rung in scores},
+            }  # fmt: skip
+    return pd.DataFrame(rows).T.infer_objects()
 
 
 def weights_table(ladder: Ladder) -> pd.DataFrame:

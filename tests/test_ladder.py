@@ -177,6 +177,18 @@ def test_an_edited_page_turns_to_the_quick_settings_before_anything_is_trained(t
     assert {run.info["settings"]["num_epochs"] for run in in_lab} == {1} and len(in_lab) == 2
 
 
+def test_ladders_stand_side_by_side_the_newest_first_with_what_differs(tmp_path):
+    few = {"arms": ["frozen", "task_only"], "seeds": [1], "sweep": [], "adapt_lengths": {}, "adapt_epochs": 0}
+    for changes in ({}, {"lambda_cls": 2.0}):
+        Scores(rungs := build(tmp_path, **few | changes).train()).record()
+    found = ladder.ladders_table(rungs.task)
+    own = "adapt_epochs 2 → 0; adapt_images 4000 → 40"  # of few and CHANGES; neither the seed nor task_only's lambda_sr
+    assert "lambda_cls 1.0 → 2.0" in found["what differs"].iloc[0] and "lambda_cls" not in found["what differs"].iloc[1]
+    assert own in found["what differs"].iloc[1] and not found["what differs"].str.contains("seed|lambda_sr").any()
+    assert len(found) == 2 and found["frozen"].iloc[0] == 100 * Scores(rungs).table().accuracy["frozen"]
+    assert found["frozen (dB)"].nunique() == 1 and "joint (dB)" not in found
+
+
 def test_rungs_are_compared_at_the_seeds_that_both_have_above_less_below(scores, trained, monkeypatch):
     scores.ladder = copy.copy(trained)
     scores.ladder.runs = {key: run for key, run in trained.runs.items() if key != ("joint", 1)}

@@ -146,8 +146,10 @@ def test_changes_under_auto_are_quick_with_that_change_and_under_study_a_run_of_
     study, lines = page(changes={"learning_rate": 0.5}, profile="study")
     assert places(study) == ["lab", "lab"] and study["settings"].num_epochs == 2
     assert len(lines) == 1 and "learning_rate 0.2 → 0.5" in lines[0]
-    edited, _ = page('"arm": 2.0', '"arm": 4.0', changes={"seed": 3})
-    assert edited["found"]["arm"].info["changed"] == ["seed 0 → 3", "loss edited"]
+    for old, new, words in (('"arm": 2.0', '"arm": 4.0', "loss edited"), ("Linear(2, 1)", "Linear(2, 1, bias=False)",
+                            "network() edited"), ("lambda img: img", "lambda img: img // 2", "degradation edited")):
+        edited, _ = page(old, new, changes={"seed": 3})
+        assert {*edited["found"]["arm"].info["changed"]} == {"seed 0 → 3", words}
 
 
 def test_a_changed_run_of_a_study_that_is_not_there_does_not_become_it(page, tmp_path):

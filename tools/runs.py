@@ -25,7 +25,7 @@ from tools.files import hash_of, plain, process_count, process_rank
 from tools.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-HANDED = ("loss", "content_loss", "batches", "validate", "monitor")  # what a notebook hands over
+HANDED = ("network()", "loss", "content_loss", "batches", "validate", "monitor")  # what a notebook hands over
 DELETE = "Delete the folder to train again."
 ACCEPT = "ACCEPT_STUDY"  # an environment variable, set by `run.py accept`
 
@@ -336,13 +336,16 @@ def _without_photographs(identity: Mapping) -> dict:
 
 
 def changed_from_profile(task: Task, identity: Mapping, part: str = "") -> list[str]:
-    """How a run differs from its profile's settings, and from the functions of the study's run of that name."""
+    """How a run differs from its profile's settings, and from the study's run of that name in what is handed over."""
     table = plain(settings_tables.choose(task.name, task.profile))
     now = {name: value for name, value in identity["settings"].items() if name in table}
-    study = ((read_info(task.study / part) or {}).get("identity") or {}).get("roles", {})
-    roles = {role: found for role, found in study.items() if role in HANDED}
-    return differences({"settings": {name: table[name] for name in now}, "roles": roles},
-                       {"settings": now, "roles": {role: identity["roles"].get(role) for role in roles}})  # fmt: skip
+    study = (read_info(task.study / part) or {}).get("identity") or {}
+    roles = {role: found for role, found in study.get("roles", {}).items() if role in HANDED}
+    degradations = [each.get("degradation") for each in (study, identity)] if study else [None, None]
+    return differences(
+        {"degradation": degradations[0], "settings": {name: table[name] for name in now}, "roles": roles},
+        {"degradation": degradations[1], "settings": now,
+         "roles": {role: identity["roles"].get(role) for role in roles}})  # fmt: skip
 
 
 def find_runs(results_root: str | Path = "results", task: str | None = None) -> list[Run]:
