@@ -185,8 +185,8 @@ def test_ladders_stand_side_by_side_the_newest_first_with_what_differs(tmp_path)
     own = "adapt_epochs 2 → 0; adapt_images 4000 → 40"  # of few and CHANGES; neither the seed nor task_only's lambda_sr
     assert "lambda_cls 1.0 → 2.0" in found["what differs"].iloc[0] and "lambda_cls" not in found["what differs"].iloc[1]
     assert own in found["what differs"].iloc[1] and not found["what differs"].str.contains("seed|lambda_sr").any()
-    assert len(found) == 2 and found["frozen"].iloc[0] == pytest.approx(100 * Scores(rungs).table().accuracy["frozen"], abs=1e-3)
-    assert found["frozen (dB)"].nunique() == 1 and "joint (dB)" not in found
+    assert found["frozen"].iloc[0] == pytest.approx(100 * Scores(rungs).table().accuracy["frozen"], abs=1e-3)
+    assert len(found) == 2 and found["frozen (dB)"].nunique() == 1 and "joint (dB)" not in found
 
 
 def test_rungs_are_compared_at_the_seeds_that_both_have_above_less_below(scores, trained, monkeypatch):
