@@ -342,7 +342,10 @@ class Scores:
         """On every test image: prediction, probability, and PSNR and SSIM of what the classifier sees."""
 
         def compute(model):
-            sr_img, logits = training.predict(model, self.ladder.test_images(rung))
+            trains_sr = rung in ARMS and ARMS[rung].trains_sr
+            sr_img = (self.ladder.test_hr if rung == "clean" else training.predict(model.sr, self.ladder.test_lr)
+                      if trains_sr else self.ladder.upsampled_test(upsampler_of(rung)))  # fmt: skip
+            logits = training.predict(model.classifier, sr_img)
             probability, prediction = logits.softmax(1).max(1)
             pair = sr_img, self.ladder.test_hr
             return {"prediction": prediction.to(torch.uint8), "probability": probability,
@@ -367,16 +370,18 @@ class Scores:
     def views(self, rung: str, seed: int | None = None) -> Tensor:
         """(3, images) bool: which test images a rung classifies correctly by the mean logits of 1, 2, 10 `VIEWS`."""
 
+        num = self.settings.num_unseen
+
         def compute(model):
             total, predictions = 0, []
-            sr_img = training.predict(model.sr, self.ladder.test_images(rung))
+            sr_img = training.predict(model.sr, self.ladder.test_images(rung)[:num])
             for number, (flip, *shift) in enumerate(VIEWS, 1):
                 total = total + training.predict(model.classifier, view(sr_img, flip, *shift))
                 predictions += [total.argmax(1).to(torch.uint8)] if number in NUM_VIEWS else []
             return {"prediction": torch.stack(predictions)}
 
-        found = self._kept(rung, seed, "views", compute, views=VIEWS, view=view)
-        return found["prediction"] == self.ladder.test_labels
+        found = self._kept(rung, seed, "views", compute, num_unseen=num, views=VIEWS, view=view)
+        return found["prediction"] == self.ladder.test_labels[:num]
 
     def correct(self, rung: str, seeds: list[int] | None = None) -> Tensor:
         """(seeds, images) bool: which test images a rung classifies correctly."""

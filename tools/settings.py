@@ -103,7 +103,7 @@ TABLES = {
         "dataset": DATASET,
         "num_valid": (500, 5_000, 5_000, "images held back to choose the epoch; as in task 2"),
         "num_test": (1_000, 10_000, 10_000, "test images"),
-        "num_unseen": (200, 10_000, 10_000, "of these, for each unseen degradation"),
+        "num_unseen": (200, 10_000, 10_000, "of these, for each unseen degradation, and for the views"),
         "angle_batches": (2, 8, 8, "of 64 images, for the angle between the two losses' gradients"),
         "batch_size": (64, 128, 64, "images a step"),
         "shift": (2, 4, 0, "largest random shift, pixels"),
