@@ -125,7 +125,7 @@ def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsy
     refuses(NotebookError, "no code cell tagged 'evaluation'", run_cells, path, until="evaluation")
     with pytest.raises(ZeroDivisionError) as caught:
         run_cells(path)
-    assert str(caught.traceback[-1].frame.code.raw.co_filename) == "a.ipynb cell 4"
+    assert str(caught.traceback[-1].frame.code.raw.co_filename) == "a.ipynb cell 3"  # the lesson, too
 
 
 def test_another_notebooks_run_is_the_studys_or_what_its_cells_find_or_train_now(tmp_path, monkeypatch):

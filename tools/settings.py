@@ -117,7 +117,7 @@ TABLES = {
         "adapt_images": (4_000, 45_000, 0, "training images upsampled for it"),
         "adapt_rate": (0.3, 0.3, 0.0, "share of task 2's learning rate"),
         "adapt_lengths": ({"1": [0]}, {"2": [0, 1, 2], "8": [0, 1, 2]}, {}, "other lengths of adaptation: seeds"),
-        "labels": ({}, {"1": [0, 1, 2], "4": [0, 1], "10": [0, 1], "40": [0]}, {}, "percent of the labels: seeds"),
+        "labels": ({}, {"1": [0, 1, 2], "4": [0, 1, 2], "10": [0, 1, 2], "40": [0, 2]}, {}, "% of the labels: seeds"),
         "label_steps": (0.1, 1.0, 1.0, "share of the study's steps for these"),
         "optimizer": ("adamw", "adamw", "sgd", "adam, adamw, muon or sgd"),
         "learning_rate": (1e-3, 1e-4, 5e-4, "peak, of fine-tuning"),
