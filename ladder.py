@@ -1,7 +1,7 @@
 """The ladder of multi_learning.ipynb: every way from a downsampled image to a class, on the same test images.
 
 A rung is an upsampler and a classifier. `FIXED` rungs are the pretrained networks; the `ARMS` are adapted and
-fine-tuned. To add an arm, add its entry to `ARMS`.
+fine-tuned. To add an arm, add its entry to `ARMS`; the setting `arms` names those that run.
 """
 import copy
 import functools
@@ -296,8 +296,11 @@ class Ladder(Adaptation):
 
     def changed(self) -> list[str]:
         """How the runs differ from their profile, but for seeds and for what an arm's entry says."""
+        def is_own(arm, word):
+            return word.startswith("seed ") or (ARMS[arm].lambda_sr is not None and word.startswith("lambda_sr "))
+
         return sorted({word for (arm, _), run in self.runs.items() for word in run.info.get("changed", [])
-                       if not word.startswith(("seed ", "lambda_sr ")[: 1 + (ARMS[arm].lambda_sr is not None)])})
+                       if not is_own(arm, word)})  # fmt: skip
 
     def network(self, rung: str, seed: int | None = None) -> NetSet.MultiTaskNet:
         """Upsampler and classifier of a rung, trained with this or the first random seed, in evaluation mode."""
@@ -401,8 +404,10 @@ class Scores:
         return metrics.compare(*self.paired(above, below, lambda rung, seed: self.correct(rung, [seed])[0]))
 
     def compare_unseen(self, above: str, below: str) -> dict:
-        """The same, an image's mean over the unseen degradations; the first, which all were trained on, is left out."""
-        return metrics.compare(*(part[:, 1:] for part in self.paired(above, below, self.unseen)))
+        """The same, an image's mean over the unseen degradations: the one that the arms were trained on is left out."""
+        own = described(self.ladder.degradation)
+        unseen = [k for k, each in enumerate(datasets.degradations().values()) if described(each) != own]
+        return metrics.compare(*(part[:, unseen] for part in self.paired(above, below, self.unseen)))
 
     @functools.cache
     def table(self) -> pd.DataFrame:

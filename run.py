@@ -95,8 +95,10 @@ def run_notebooks(names: list[str], folder: Path | None, parameters: dict | None
     from tools.files import check_writable
     from tools.notebooks import NotebookError, execute
 
-    check_writable(folder or ROOT)
-    for path in [find_notebook(name) for name in names]:
+    paths = [find_notebook(name) for name in names]
+    for place in {folder} if folder else {path.parent for path in paths}:
+        check_writable(place)
+    for path in paths:
         print(path.name, flush=True)
         start = time.monotonic()
         try:
@@ -320,6 +322,8 @@ if __name__ == "__main__":
         sys.exit(f"run.py: Python 3.10 or newer is needed, this is {sys.version.split()[0]}")
     try:
         sys.exit(main(sys.argv[1:]))
+    except BrokenPipeError:  # `run.py list | head`
+        sys.exit(1)
     except OSError as error:  # a full disk, a file that may not be read, a checkout that may not be written
         sys.exit(f"run.py: {error}")
     except ModuleNotFoundError as error:

@@ -12,6 +12,7 @@ from torch import nn
 
 import datasets
 import ladder
+import metrics
 import NetSet
 import training
 from ladder import ARMS, Arm, Ladder, Scores
@@ -22,7 +23,7 @@ from .conftest import ROOT, refuses, same, task_in, write_run
 from .test_training import never
 
 CHANGES = {"num_valid": 40, "num_test": 24, "num_unseen": 6, "batch_size": 8, "adapt_epochs": 2, "adapt_steps": 2,
-           "adapt_lengths": {"1": [0, 1]}, "adapt_images": 40, "steps_per_epoch": 2, "seeds": [0, 1], "sweep": [10.0],
+           "adapt_lengths": {"1": [1, 7]}, "adapt_images": 40, "steps_per_epoch": 2, "seeds": [0, 1], "sweep": [10.0],
            "arms": [*ARMS]}  # fmt: skip
 SR = {"network": "srnet", "scale_factor": 2, "num_channels": 64, "num_blocks": 1}
 RECIPE = {"network": "classifynet", "num_channels": 4, "dropout": [0.1, 0.1], "num_valid": 40, "batch_size": 8,
@@ -200,7 +201,8 @@ def test_rungs_are_compared_at_the_seeds_that_both_have_above_less_below(scores,
                ("control", 1): [1, 1, 1, 0]}  # fmt: skip
     scores.ladder.test_labels = torch.ones(4)
     scores.test = lambda rung, seed: {"prediction": torch.tensor(correct[rung, seed])}
-    # the first degradation, which all were trained on, does not count
+    # the degradation that the arms were trained on does not count
+    monkeypatch.setattr(datasets, "degradations", lambda: {"own": datasets.Fuzz(2), "other": datasets.Area(2)})
     scores.unseen = lambda rung, seed: torch.tensor([[rung == "control"] * 4, correct[rung, seed]]).bool()
     for compare in (scores.compare, scores.compare_unseen):
         gain = compare("frozen", "control")
@@ -208,7 +210,7 @@ def test_rungs_are_compared_at_the_seeds_that_both_have_above_less_below(scores,
     best = {"srnet": 0.8, "bicubic": 0.7}
     scores.ladder.adapt = lambda upsampler, seed, epochs: SimpleNamespace(
         info={"validation": {"accuracy_valid": best[upsampler] + seed / 10}})
-    assert ladder.gaps(scores.ladder) == {1: [pytest.approx(10)] * 2, 2: [pytest.approx(10)] * 2}
+    assert ladder.gaps(scores.ladder) == {1: [pytest.approx(10)], 2: [pytest.approx(10)] * 2}
 
 
 def test_disagreements_hold_gains_then_losses(scores):
@@ -246,12 +248,28 @@ def test_settings_and_classifiers_that_do_not_fit_are_named(tmp_path, monkeypatc
     refuses(ValueError, said, lambda: build(tmp_path, **changes).train())
 
 
+def test_what_is_tested_is_what_each_rung_s_own_network_returns(scores, trained):
+    for rung in scores.rungs:
+        restored, logits = training.predict(trained.network(rung), trained.test_images(rung))
+        assert torch.equal(logits.argmax(1), scores.test(rung)["prediction"])
+        torch.testing.assert_close(metrics.psnr(restored, trained.test_hr), scores.test(rung)["psnr_db"])
+    images = trained.test_hr[:3]
+    mirrored = ladder.view(images, True, 2, -1)
+    assert torch.equal(ladder.view(mirrored, False, -2, 1)[..., 2:-2, 2:-2], images.flip(-1)[..., 2:-2, 2:-2])
+    model, total = trained.network("frozen"), 0
+    restored = training.predict(model.sr, trained.test_lr[:6])
+    for flip, *shift in ladder.VIEWS:
+        total = total + training.predict(model.classifier, ladder.view(restored, flip, *shift))
+    assert torch.equal(scores.views("frozen")[-1], total.argmax(1) == trained.test_labels[:6])
+
+
 def test_everything_is_recorded(scores, trained):
     scores.record()
     info = runs.read_info(trained.folder)
     assert [row["rung"] for row in info["summary"]] == ["degraded", "cascade", *ARMS, "clean"]
     assert list(ladder.weights_table(trained).index) == ["λ = 0", "λ = 1", "λ = 10", "frozen"]
-    assert info["gaps"].keys() == {"1", "2"} and len(info["unseen"]) == len(
+    assert {epochs: len(values) for epochs, values in info["gaps"].items()} == {"1": 1, "2": 2}  # seed 7 has no arms
+    assert len(info["unseen"]) == len(
         [rung for rung in ladder.UNSEEN if rung in scores.rungs])
     assert len(info["comparisons"]) == len(ladder.COMPARISONS)
 

@@ -230,6 +230,19 @@ def test_a_run_loads_its_own_weights_alone(tmp_path):
     refuses(FileNotFoundError, "without its weights", runs.read_run(tmp_path).load, new_model())
 
 
+def test_a_study_s_results_are_not_written_over_by_an_edited_test(tmp_path, capsys):
+    run = write_run(tmp_path / "task2", {}, model=new_model())
+    assert run.record(summary={"clean": 0.9, "rows": [1]}) == run.folder
+    before = content(run.folder)
+    assert run.record(summary={"clean": 0.90001, "rows": [1]}) == run.folder and not capsys.readouterr().out  # rounding
+    folder = run.record(summary={"clean": 0.8, "rows": [1]})
+    assert content(run.folder) == before and "differs from the study's (summary)" in capsys.readouterr().out
+    assert folder.parent == tmp_path / "lab" / "task2" and runs.read_info(folder)["summary"]["clean"] == 0.8
+    in_lab = write_run(tmp_path / "lab" / "task2" / "0123", {}, model=new_model())
+    assert in_lab.record(accuracy=0.1) == in_lab.record(accuracy=0.2) == in_lab.folder
+    assert runs.read_info(in_lab.folder)["accuracy"] == 0.2
+
+
 def test_trained_networks_load_by_name(tmp_path):
     sr, classifier = {"num_channels": 64, "num_blocks": 0}, {"num_channels": 8}
     pair = NetSet.MultiTaskNet(NetSet.make(sr, "srnet"), NetSet.make(classifier, "classifynet"))

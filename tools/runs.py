@@ -4,7 +4,9 @@ and the results), history.csv (a row an epoch) and, while it is unfinished, chec
 The study's runs lie in results/TASK and are never written over. Every other run lies in results/lab/TASK/HASH, the hash
 of its `identity`: the same code, settings and data find it again, others train in a folder of their own.
 """
+import contextlib
 import json
+import math
 import os
 import platform
 import sys
@@ -25,7 +27,7 @@ from tools.files import hash_of, plain, process_count, process_rank
 from tools.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-HANDED = ("network()", "loss", "content_loss", "batches", "validate", "monitor")  # what a notebook hands over
+HANDED = ("network()", "generator()", "discriminator()", "loss", "content_loss", "batches", "validate", "monitor")
 DELETE = "Delete the folder to train again."
 ACCEPT = "ACCEPT_STUDY"  # an environment variable, set by `run.py accept`
 
@@ -158,8 +160,8 @@ def together(task: Task, train: Callable) -> object:
     """train(), begun anew with the quick settings where one of its runs turns out to differ from the study's."""
     task.in_group = True
     try:
-        return train()
-    except TurnedToQuickError:
+        with contextlib.suppress(TurnedToQuickError):
+            return train()
         return train()
     finally:
         task.in_group = False
@@ -219,12 +221,32 @@ class Run:
             raise ValueError(f"{path} is not the file that its run.json names. Restore it, or: {DELETE}")
         return files.load_weights(model, path)
 
-    def record(self, **results) -> None:
-        """Add results to run.json; the file is left alone where it holds them already."""
-        if any(self.info.get(name) != value for name, value in plain(results).items()):
-            self.info.update(plain(results))
-            with files.said_only(OSError):
-                write_info(self.folder, self.info)
+    def record(self, **results) -> Path:
+        """Add results to run.json, and return where their figures belong. Those that a study's run holds are not
+        written over: where they come out otherwise (the test was edited, a test set is missing), the lab keeps them.
+        """
+        results, folder = plain(results), self.folder
+        others = [name for name, value in results.items() if not _alike(self.info.get(name, value), value)]
+        if others and folder.parent.parent.name != "lab" and not os.environ.get(ACCEPT):
+            folder = folder.parent / "lab" / folder.name / hash_of([self.info["weights"], results])
+            print(f"This page's test differs from the study's ({', '.join(others)}): it is kept in {folder}.")
+        elif all(name in self.info for name in results) and not others:
+            return folder
+        self.info.update(results)
+        with files.said_only(OSError):
+            write_info(folder, self.info)
+        return folder
+
+
+def _alike(old, new) -> bool:
+    """Whether two results are the same but for rounding, which differs between machines."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return old.keys() == new.keys() and all(_alike(old[name], new[name]) for name in old)
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_alike, old, new))
+    if isinstance(old, float) and isinstance(new, float):
+        return math.isclose(old, new, rel_tol=1e-4, abs_tol=1e-4)
+    return old == new
 
 
 def read_info(folder: str | Path) -> dict | None:
