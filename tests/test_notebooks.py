@@ -159,6 +159,8 @@ def test_a_committed_notebook_is_plain_and_as_it_ran_from_top_to_bottom(name):
     for cell in code:
         ast.parse(cell.source)  # no magics: run.py train reads it as plain Python
         assert len(cell.source.splitlines()) <= 15, "belongs in a module"
+    lines = sum(bool(line.strip()) for cell in code for line in cell.source.splitlines())
+    assert len(cells) <= 40 and lines <= (150 if name.startswith("study_") else 200)
     page = (ROOT / name).read_text(encoding="utf-8")
     assert len(page.encode()) < 1e6, "code hosts stop rendering notebooks above a megabyte"
     folders = rf"/(home|Users|root|tmp|var/folders)/\w|[A-Z]:\\\\+Users|{re.escape(str(ROOT))}\b"
