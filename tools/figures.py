@@ -110,7 +110,8 @@ def stages_panel(scores, stages: list[str], index: Tensor) -> Figure:
     columns, titles = {"16×16": scores.ladder.test_lr[index]}, {}
     for stage in stages:
         columns[stage], titles[stage] = predictions(scores, stage, index)
-    return plots.panel(columns, titles, [scores.ladder.classes[k] for k in scores.ladder.test_labels[index]])
+    names = [scores.ladder.classes[k] for k in scores.ladder.test_labels[index]]
+    return plots.panel(columns, titles, names, title="What each classifier sees, and what it takes it for")
 
 
 def hero(scores, table: pd.DataFrame, language: str = "en", font: str | None = None) -> Figure:
