@@ -19,7 +19,7 @@ import datasets
 import metrics
 import NetSet
 import training
-from tools import files, notebooks, plots, runs
+from tools import notebooks, plots, runs
 from tools.identity import described, identity
 from tools.runs import Run, Task
 
@@ -182,9 +182,10 @@ class Adaptation:
         return self._kept[upsampler]
 
     def upsampled_test(self, upsampler: str) -> Tensor:
-        """Test images as an upsampler returns them, float32, computed in full precision."""
+        """Test images as an upsampler returns them, float32, computed in full precision; of "none" the clean ones."""
         if (upsampler, "test") not in self._kept:
-            self._kept[upsampler, "test"] = training.predict(self.upsamplers[upsampler], self.test_lr)
+            images = self.test_hr if upsampler == "none" else self.test_lr
+            self._kept[upsampler, "test"] = training.predict(self.upsamplers[upsampler], images)
         return self._kept[upsampler, "test"]
 
     def adapt_settings(self, seed: int, epochs: int | None) -> dict:
@@ -213,8 +214,9 @@ class Adaptation:
             return cross_entropy(model(batch["img"]), batch, self.adapt_settings(seed, epochs)), {}
 
         def validate(model):
-            logits = training.predict(model, self.upsampled(upsampler)[1])
-            return {"accuracy": metrics.accuracy(logits, self.valid_labels)}
+            logits, labels = training.predict(model, self.upsampled(upsampler)[1]), self.valid_labels
+            loss = cross_entropy(logits, {"label": labels}, self.adapt_settings(seed, epochs))
+            return {"accuracy": metrics.accuracy(logits, labels), "loss": loss}
 
         length = f"_{epochs}_epochs" if epochs else ""
         return training.fit(
@@ -345,9 +347,10 @@ class Scores:
         """On every test image: prediction, probability, and PSNR and SSIM of what the classifier sees."""
 
         def compute(model):
-            trains_sr = rung in ARMS and ARMS[rung].trains_sr
-            sr_img = (self.ladder.test_hr if rung == "clean" else training.predict(model.sr, self.ladder.test_lr)
-                      if trains_sr else self.ladder.upsampled_test(upsampler_of(rung)))  # fmt: skip
+            if rung in ARMS and ARMS[rung].trains_sr:
+                sr_img = training.predict(model.sr, self.ladder.test_lr)
+            else:  # several rungs share an upsampler
+                sr_img = self.ladder.upsampled_test(upsampler_of(rung))
             logits = training.predict(model.classifier, sr_img)
             probability, prediction = logits.softmax(1).max(1)
             pair = sr_img, self.ladder.test_hr
@@ -454,7 +457,8 @@ class Scores:
         return self._differences(pairs, self.compare_unseen)
 
     def record(self, **further) -> None:
-        """run.json of the whole ladder, `further` results among it: what README's tables and answers are made of."""
+        """`runs.record` of the whole ladder, `further` results among it: what README's tables and answers are made of.
+        """
         table, ladder = self.table(), self.ladder
         others = [rung for rung in self.rungs if rung != "control"] if "control" in self.rungs else []
         info = {
@@ -470,8 +474,7 @@ class Scores:
             info |= {"gaps": gaps(ladder), "num_unseen": self.settings.num_unseen,
                      "unseen": self.unseen_table().round(4).to_dict("index"),
                      "unseen_comparisons": self.unseen_comparisons().to_dict("index")}  # fmt: skip
-        with files.said_only(OSError):
-            runs.write_info(self.folder, (runs.read_info(self.folder) or {}) | info | further)
+        runs.record(self.folder, runs.read_info(self.folder) or {}, **info | further)
 
 
 VIEWS = [(flip, *shift) for shift in ((0, 0), (0, 2), (0, -2), (2, 0), (-2, 0)) for flip in (False, True)]

@@ -123,6 +123,12 @@ def test_run_cells_stops_after_the_tag_and_returns_the_namespace(tmp_path, capsy
     assert (names["num_epochs"], names["here"], names["data_root"]) == (2, str(folder), str(tmp_path))
     assert capsys.readouterr().out == "2\n7\n" and Path.cwd() == tmp_path and str(folder) not in sys.path
     refuses(NotebookError, "no code cell tagged 'evaluation'", run_cells, path, until="evaluation")
+    for source, made in (("def f(x):\n    return taught(x)\nanswer = f(3)", 6), ("taught = 4\nanswer = taught", 4)):
+        taught = "def taught(x):\n    return 2 * x"
+        lesson = write(folder / "b.ipynb", code("a = 1", "parameters"), code(taught, "lesson"),
+                       code("seen = 5", "lesson"), code(source, "training"))  # fmt: skip
+        names = run_cells(lesson, until="training")
+        assert names["answer"] == made and ("seen" in names) is (made == 6)  # the lesson runs where a cell builds on it
     with pytest.raises(ZeroDivisionError) as caught:
         run_cells(path)
     assert str(caught.traceback[-1].frame.code.raw.co_filename) == "a.ipynb cell 3"  # the lesson, too

@@ -238,6 +238,8 @@ def test_a_study_s_results_are_not_written_over_by_an_edited_test(tmp_path, caps
     folder = run.record(summary={"clean": 0.8, "rows": [1]})
     assert content(run.folder) == before and "differs from the study's (summary)" in capsys.readouterr().out
     assert folder.parent == tmp_path / "lab" / "task2" and runs.read_info(folder)["summary"]["clean"] == 0.8
+    assert runs.record(run.folder, runs.read_info(run.folder), environment={"torch": "9"}) == run.folder
+    assert runs.record(tmp_path / "lab" / "task2", {"finished": True, "a": 1}, a=2) == tmp_path / "lab" / "task2"
     in_lab = write_run(tmp_path / "lab" / "task2" / "0123", {}, model=new_model())
     assert in_lab.record(accuracy=0.1) == in_lab.record(accuracy=0.2) == in_lab.folder
     assert runs.read_info(in_lab.folder)["accuracy"] == 0.2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import dis
 import inspect
 import json
 import linecache
@@ -19,6 +20,7 @@ import signal
 import sys
 import textwrap
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +108,8 @@ def run_cells(path: str | Path, parameters: dict[str, Any] | None = None, until:
 
     Needs no Jupyter. The notebook's folder is the working directory and importable meanwhile; figures are drawn off
     screen; a last expression is printed. until: stop after the first cell with this tag, and leave out the cells tagged
-    "lesson", on which no other builds. Exceptions of the cells pass through, with the cell's lines in the traceback.
+    "lesson", unless another one needs what they define. Exceptions of the cells pass through, with the cell's lines in
+    the traceback.
     """
     path = Path(path).resolve()
     cells = [cell for cell in _inject(_read(path), parameters, path.name)["cells"] if _is_code(cell)]
@@ -118,10 +121,12 @@ def run_cells(path: str | Path, parameters: dict[str, Any] | None = None, until:
     folder, number = os.getcwd(), 0
     os.chdir(path.parent)
     sys.path.insert(0, str(path.parent))
+    cells = cells[: None if stop is None else stop + 1]
+    with_lesson = until is None or _builds_on_lesson(cells)
     try:
-        for cell in cells[: None if stop is None else stop + 1]:
+        for cell in cells:
             number += (is_own := "injected-parameters" not in _tags(cell))
-            if until and "lesson" in _tags(cell):
+            if "lesson" in _tags(cell) and not with_lesson:
                 continue
             _run_source(cell["source"], f"{path.name} {f'cell {number}' if is_own else 'parameters'}", namespace)
     finally:
@@ -191,6 +196,28 @@ def _is_code(cell: dict[str, Any]) -> bool:
 
 def _tags(cell: dict[str, Any]) -> list[str]:
     return cell.get("metadata", {}).get("tags", [])
+
+
+def _builds_on_lesson(cells: list[dict[str, Any]]) -> bool:
+    """Whether a cell reads a name that only those tagged "lesson" make."""
+    made, read = ({True: set(), False: set()} for _ in range(2))
+    for cell in cells:
+        for names, found in zip((made, read), _names(cell["source"]), strict=True):
+            names["lesson" in _tags(cell)] |= found
+    return bool(read[False] & made[True] - made[False])
+
+
+def _names(source: str) -> tuple[set[str], set[str]]:
+    """The names that a cell makes, and those that it, or a function in it, reads from outside."""
+    made, read, codes = set(), set(), [compile(source, "cell", "exec")]
+    for code in codes:  # grows
+        for instruction in dis.get_instructions(code):
+            if instruction.opname == "STORE_NAME":
+                made.add(instruction.argval)
+            elif instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
+                read.add(instruction.argval)
+        codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    return made, read
 
 
 def _inject(book: dict[str, Any], parameters: dict[str, Any] | None, name: str) -> dict[str, Any]:

@@ -222,20 +222,29 @@ class Run:
         return files.load_weights(model, path)
 
     def record(self, **results) -> Path:
-        """Add results to run.json, and return where their figures belong. Those that a study's run holds are not
-        written over: where they come out otherwise (the test was edited, a test set is missing), the lab keeps them.
-        """
-        results, folder = plain(results), self.folder
-        others = [name for name, value in results.items() if not _alike(self.info.get(name, value), value)]
-        if others and folder.parent.parent.name != "lab" and not os.environ.get(ACCEPT):
-            folder = folder.parent / "lab" / folder.name / hash_of([self.info["weights"], results])
-            print(f"This page's test differs from the study's ({', '.join(others)}): it is kept in {folder}.")
-        elif all(name in self.info for name in results) and not others:
-            return folder
-        self.info.update(results)
-        with files.said_only(OSError):
-            write_info(folder, self.info)
+        """`record` results of this run's test in its run.json."""
+        folder = record(self.folder, self.info, **results)
+        self.info.update(plain(results))
         return folder
+
+
+def record(folder: Path, info: Mapping, **results) -> Path:
+    """Add a test's results to `info` in a folder's run.json, and return where their figures belong. Results that a
+    study holds are not written over: where they come out otherwise than there (the test was edited, a test set is
+    missing), the lab keeps them. `environment`, which is not the same everywhere, does not count.
+    """
+    results = plain(results)
+    others = [name for name, value in results.items()
+              if name != "environment" and not _alike(info.get(name, value), value)]  # fmt: skip
+    in_study = "lab" not in (folder.parent.name, folder.parent.parent.name)
+    if others and in_study and not os.environ.get(ACCEPT):
+        folder = folder.parent / "lab" / folder.name / hash_of(results)
+        print(f"This page's test differs from the study's ({', '.join(others)}): it is kept in {folder}.")
+    elif not others and results.keys() <= info.keys():
+        return folder
+    with files.said_only(OSError):
+        write_info(folder, {**info, **results})
+    return folder
 
 
 def _alike(old, new) -> bool:
