@@ -216,8 +216,8 @@ class Run:
         """`model` with the weights of the best epoch. Raises where they are not here, or another run's."""
         path = self.folder / "model.pth"
         if not path.exists():
-            raise FileNotFoundError(f"{self.folder} is kept without its weights, so it cannot be tested anew. Take profile "
-                                    '"quick", which trains a run of its own.')  # fmt: skip
+            raise FileNotFoundError(f"{self.folder} is kept without its weights, so it cannot be tested anew. Take the "
+                                    "profile quick, which trains a run of its own.")  # fmt: skip
         if self.info.get("weights", fingerprint := files.file_fingerprint(path)) != fingerprint:
             raise ValueError(f"{path} is not the file that its run.json names. Restore it, or: {DELETE}")
         return files.load_weights(model, path)
