@@ -38,6 +38,18 @@ def test_measure_is_evaluate_image_by_image():
     assert sr.bicubic_psnr(lr_img[None], hr_img[None]) == row.psnr_db
 
 
+def test_what_was_not_measured_is_not_accepted_as_the_result_of_rewritten_code(tmp_path, monkeypatch):
+    monkeypatch.setenv(runs.ACCEPT, "1")
+    test_set, methods = sr_test_set(SMOOTH), {"bicubic": sr.baselines(2)["bicubic"]}
+
+    def kept(key, *options):
+        return sr.measure(methods, [test_set], *options, path=tmp_path / "scores.json", keys={"bicubic": key})
+
+    assert kept("a").equals(kept("b"))
+    for options in ((("literature", "reference"),), (("literature",), metrics.NIQE())):
+        assert kept("c", *options).equals(sr.measure(methods, [test_set], *options))
+
+
 def test_cached_scores_are_those_of_measure_and_are_computed_once(tmp_path):
     white, tiny = torch.full((3, 100, 100), 255, dtype=torch.uint8), random_image(12, 12)
     test_set, calls = sr_test_set(SMOOTH, white, tiny), []
