@@ -23,7 +23,7 @@ from tools.cifar10 import CLASSES
 
 # isort: off
 # some of these are here for whoever imports this module
-from tools.download import SR_TEST_SETS, absent_sr_test, fetch_missing, find_vgg, in_one_line, main  # noqa: F401
+from tools.download import fetch_missing, find_vgg, main  # noqa: F401
 from tools.drawn import PHOTOGRAPHS, embedded, embedded_photographs  # noqa: F401
 from tools.folders import DATA_ROOT, data_root, entries, find, hr_files, is_there
 from tools.folders import names_of, say_once, say_unread, set_name
@@ -652,6 +652,9 @@ def find_sr_train(
 def find_sr_valid(root: str | Path = DATA_ROOT, degradation: Degradation | int = FUZZ) -> SRTestSet:
     """Validation images: the last ten of DIV2K/train, or photographs/valid, or CID22/valid, or embedded photographs."""
     return SRTestSet(degradation=degradation, **_photographs("valid", root))
+
+
+SR_TEST_SETS = ("Set5", "Set14", "B100", "Urban100", "DIV2K/valid")
 
 
 def find_sr_test(

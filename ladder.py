@@ -57,6 +57,38 @@ def features_and_mixed_images(model, batch, sr_img, logits, teacher, settings):
     return feature_loss + cross_entropy(classifier(mixed), batch, settings)
 
 
+def attention(classifier, img):
+    """Logits, and where a classifier looks: of its last features at each resolution the mean square over channels, (N,
+    H * W), of unit length. Source: Zagoruyko and Komodakis 2017.
+    """
+    maps = {}
+
+    def keep(module, args, out):
+        if out.ndim == 4:
+            maps[out.shape[-1]] = out
+
+    layers = [layer for layer in classifier.modules() if not isinstance(layer, nn.Dropout) and not [*layer.children()]]
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    logits = classifier(img)
+    for hook in hooks:
+        hook.remove()
+    return logits, [F.normalize(part.float().square().mean(1).flatten(1)) for part in maps.values()]
+
+
+def taught_loss(model, batch, settings, teacher):
+    """Adaptation with a clean teacher: cross-entropy with the labels and with its probabilities, and the distance of
+    attention maps, weighted as by Zagoruyko and Komodakis 2017; for 16x16 images after Shin et al. 2020.
+    """
+    logits, maps = attention(model, batch["img"])
+    with torch.no_grad():
+        answers, wanted = attention(teacher, batch["hr_img"])
+    parts = {"cross_entropy": cross_entropy(logits, batch, settings),
+             "probabilities": F.cross_entropy(logits, answers.softmax(1)),
+             "attention": sum(F.mse_loss(*pair) for pair in zip(maps, wanted, strict=True))}
+    teachers = parts["probabilities"] + settings["attention_weight"] / 2 * parts["attention"]
+    return parts["cross_entropy"] + settings["lambda_teacher"] * teachers, parts
+
+
 # --- rungs ------------------------------------------------------------------------------------------------------
 
 
@@ -68,13 +100,18 @@ class Arm:
     trains_sr: bool = False  # both networks learn, not the classifier alone
     lambda_sr: float | None = None  # None: the settings' weight
     extra: Callable | None = None  # a further term: extra(model, batch, sr_img, logits, teacher, settings)
+    taught: bool = False  # its adaptation has a teacher too: `taught_loss`
+    scratch: bool = False  # its classifier has never seen a clean image: adaptation begins with its initial weights
 
 
 FIXED = {"clean": "none", "degraded": "bicubic", "cascade": "srnet"}
 ARMS = {
+    "scratch": Arm("bicubic", scratch=True),
     "control": Arm("bicubic"),
+    "control_distilled": Arm("bicubic", extra=soft_labels, taught=True),
     "capacity": Arm("untrained", trains_sr=True, lambda_sr=0.0),
     "frozen": Arm("srnet"),
+    "frozen_distilled": Arm("srnet", extra=soft_labels, taught=True),
     "joint": Arm("srnet", trains_sr=True),
     "task_only": Arm("srnet", trains_sr=True, lambda_sr=0.0),
     "distilled": Arm("srnet", trains_sr=True, extra=soft_labels),
@@ -88,6 +125,10 @@ COMPARISONS = {  # (below, above): what the difference is
     ("control", "frozen"): "super-resolution, after adaptation",
     ("control", "capacity"): "SRNet's layers without its training",
     ("capacity", "frozen"): "what SRNet learned on photographs",
+    ("scratch", "control"): "having learned from clean images before",
+    ("control", "control_distilled"): "a clean teacher, no super-resolution",
+    ("frozen", "frozen_distilled"): "a clean teacher, after super-resolution",
+    ("control_distilled", "frozen_distilled"): "super-resolution, with a clean teacher",
     ("frozen", "joint"): "training SRNet along with the classifier",
     ("control", "joint"): "super-resolution and joint training together",
     ("joint", "task_only"): "without the pixel loss",
@@ -110,8 +151,9 @@ def arms_table() -> pd.DataFrame:
     rows = []
     for arm in ARMS.values():
         l1 = "L1 + " if arm.trains_sr and arm.lambda_sr is None else ""
-        trained = "both networks" if arm.trains_sr else "the classifier"
+        trained = "both networks" if arm.trains_sr else "the classifier" + ", from its initial weights" * arm.scratch
         extra = extras.get(arm.extra, " + a further term" if arm.extra else "")
+        extra += "; in adaptation also its attention maps" if arm.taught else ""
         rows.append([IMAGES_SEEN[arm.upsampler], trained, l1 + "cross-entropy" + extra])
     return pd.DataFrame(rows, map(plots.name_of, ARMS), ["the classifier sees", "trained", "trained with"])
 
@@ -163,11 +205,12 @@ class Adaptation:
         self.weights = {"task1": self.sr_run.info["weights"], "task2": self.classifier_run.info["weights"]}
         return self
 
-    def pretrained(self, upsampler: str, seed: int | None = None) -> dict:
-        """The weights that adaptation starts from; of a seed, also those that it ended with."""
-        origins = {part: self.weights[part] for part in self.weights if upsampler == "srnet" or part == "task2"}
+    def pretrained(self, arm: Arm, seed: int | None = None) -> dict:
+        """The weights that an arm's adaptation starts from; of a seed, also those that it ended with."""
+        used = {"task1": arm.upsampler == "srnet", "task2": not arm.scratch}
+        origins = {part: self.weights[part] for part in self.weights if used[part]}
         if seed is not None and self.settings.adapt_epochs:
-            origins["adapted"] = self.adapt(upsampler, seed).info["weights"]
+            origins["adapted"] = self.adapt(arm, seed).info["weights"]
         return origins
 
     def upsampled(self, upsampler: str) -> list[Tensor]:
@@ -188,46 +231,62 @@ class Adaptation:
             self._kept[upsampler, "test"] = training.predict(self.upsamplers[upsampler], images)
         return self._kept[upsampler, "test"]
 
-    def adapt_settings(self, seed: int, epochs: int | None) -> dict:
-        """Task 2's recipe, at a lower rate."""
+    def adapt_settings(self, arm: Arm, seed: int, epochs: int | None) -> dict:
+        """Task 2's recipe, at a lower rate where its weights are trained further."""
         recipe, s = dict(self.prepare().classifier_run.info["settings"]), self.settings
-        own = {name: s[name] for name in ("flip", "shift", "mixed_precision", "save_fp16")}
-        return recipe | own | {"seed": seed, "num_epochs": epochs or s.adapt_epochs, "steps_per_epoch": s.adapt_steps,
-                               "num_images": s.adapt_images, "learning_rate": recipe["learning_rate"] * s.adapt_rate}
+        names = ["flip", "shift", "mixed_precision", "save_fp16"]
+        names += ["lambda_teacher", "attention_weight"] if arm.taught else []
+        share, usual = (1.0, s.scratch_epochs) if arm.scratch else (s.adapt_rate, s.adapt_epochs)
+        return recipe | {name: s[name] for name in names} | {
+            "seed": seed, "num_epochs": epochs or usual, "steps_per_epoch": s.adapt_steps,
+            "num_images": s.adapt_images, "learning_rate": recipe["learning_rate"] * share}  # fmt: skip
 
-    def adapt(self, upsampler: str, seed: int, epochs: int | None = None, needs_weights: bool = False) -> Run | None:
-        """ClassifyNet trained further, by task 2's recipe, on upsampled images; None where there is no adaptation.
+    def adapt(self, arm: Arm, seed: int, epochs: int | None = None, needs_weights: bool = False) -> Run | None:
+        """An arm's ClassifyNet, trained further by task 2's recipe on upsampled images; None where there is no
+        adaptation. Arms that differ in fine-tuning alone share it. A teacher sees the same image, as clean as it was.
         epochs: other than the settings', which are read when training begins: the page may turn to the quick ones.
         """
+        upsampler, taught, scratch = arm.upsampler, arm.taught, arm.scratch
         if self.prepare().settings.adapt_epochs == epochs:
             epochs = None
         if epochs == 0 or not (epochs or self.settings.adapt_epochs):
             return None
 
+        def settings():
+            return self.adapt_settings(Arm(upsampler, taught=taught, scratch=scratch), seed, epochs)
+
+        def network():
+            if not scratch:
+                return copy.deepcopy(self.prepare().classifier)
+            torch.manual_seed(training.random_stream(seed, 0, "initial weights"))
+            return NetSet.make(settings(), num_classes=len(self.classes))
+
         def batches(generator):
-            (images, _), s = self.upsampled(upsampler), self.adapt_settings(seed, epochs)
+            (images, _), s = self.upsampled(upsampler), settings()
             for index in datasets.sample(len(images), s["batch_size"], s["steps_per_epoch"], generator):
-                img = datasets.augment(images[index], s["flip"], s["shift"], s["cutout"], generator)
-                yield {"img": datasets.to_float(img), "label": self.labels[index]}
+                both = torch.cat([images[index], self.images[index]], 1) if taught else images[index]
+                both = datasets.to_float(datasets.augment(both, s["flip"], s["shift"], s["cutout"], generator))
+                yield {"img": both[:, :3], "hr_img": both[:, 3:], "label": self.labels[index]}
 
         def adapt_loss(model, batch):
-            return cross_entropy(model(batch["img"]), batch, self.adapt_settings(seed, epochs)), {}
+            if taught:
+                return taught_loss(model, batch, settings(), self.teacher)
+            return cross_entropy(model(batch["img"]), batch, settings()), {}
 
         def validate(model):
             logits, labels = training.predict(model, self.upsampled(upsampler)[1]), self.valid_labels
-            loss = cross_entropy(logits, {"label": labels}, self.adapt_settings(seed, epochs))
+            loss = cross_entropy(logits, {"label": labels}, settings())
             return {"accuracy": metrics.accuracy(logits, labels), "loss": loss}
 
-        length = f"_{epochs}_epochs" if epochs else ""
+        name = f"adapted_{upsampler}" + "_taught" * taught + "_scratch" * scratch + f"_{epochs}_epochs" * bool(epochs)
         return training.fit(
-            self.task, lambda: copy.deepcopy(self.prepare().classifier), adapt_loss, batches, validate, self.train_set,
-            self.degradation, f"seed{seed}/adapted_{upsampler}{length}", report=self.report, stream="adaptation",
-            needs_weights=needs_weights, pretrained=lambda: self.pretrained(upsampler),
-            settings=lambda: self.adapt_settings(seed, epochs))
+            self.task, network, adapt_loss, batches, validate, self.train_set, self.degradation, f"seed{seed}/{name}",
+            report=self.report, stream="adaptation", needs_weights=needs_weights, settings=settings,
+            pretrained=lambda: self.pretrained(Arm(upsampler, scratch=scratch)))
 
-    def adapted(self, upsampler: str, seed: int) -> nn.Module:
+    def adapted(self, arm: Arm, seed: int) -> nn.Module:
         """The classifier after the whole adaptation."""
-        run = self.adapt(upsampler, seed, needs_weights=True)
+        run = self.adapt(arm, seed, needs_weights=True)
         classifier = copy.deepcopy(self.classifier)
         return run.load(classifier) if run else classifier
 
@@ -277,8 +336,8 @@ class Ladder(Adaptation):
         return training.fit(
             self.task, network, loss, self.batches, self.validate, self.train_set, self.degradation,
             f"seed{seed}/" + (f"lambda_{lambda_sr:g}" if lambda_sr is not None else name), report=self.report,
-            start=lambda model: model.classifier.load_state_dict(self.adapted(arm.upsampler, seed).state_dict()),
-            settings=settings, pretrained=lambda: self.pretrained(arm.upsampler, seed))
+            start=lambda model: model.classifier.load_state_dict(self.adapted(arm, seed).state_dict()),
+            settings=settings, pretrained=lambda: self.pretrained(arm, seed))
 
     def train(self) -> "Ladder":
         """Every run that the settings ask for: arms and seeds, other weights and lengths of adaptation, few labels."""
@@ -287,7 +346,8 @@ class Ladder(Adaptation):
 
         def train():
             s = self.prepare().settings
-            self.runs = {(name, seed): self.fine_tune(name, seed) for seed in s.seeds for name in s.arms}
+            self.runs = {(name, seed): self.fine_tune(name, seed) for name in s.arms
+                         for seed in s.seeds_of(name)}  # fmt: skip
             self.sweep = {value: self.fine_tune("joint", s.seeds[0], value) for value in s.sweep}
             if {"control", "frozen"} <= set(s.arms):
                 gaps(self)
@@ -557,12 +617,12 @@ def gflop(model: nn.Module, img: Tensor) -> float:
 
 def gaps(ladder: Ladder) -> dict[int, list[float]]:
     """Frozen less control on validation images, in points, by epochs of adaptation: a value for each of its seeds."""
-    def best(upsampler, seed, epochs):
-        return ladder.adapt(upsampler, seed, epochs).info["validation"]["accuracy_valid"]
+    def best(arm, seed, epochs):
+        return ladder.adapt(ARMS[arm], seed, epochs).info["validation"]["accuracy_valid"]
 
     s = ladder.settings
     lengths = {int(epochs): [seed for seed in seeds if seed in s.seeds] for epochs, seeds in s.adapt_lengths.items()}
-    return {epochs: [100 * (best("srnet", seed, epochs) - best("bicubic", seed, epochs)) for seed in seeds]
+    return {epochs: [100 * (best("frozen", seed, epochs) - best("control", seed, epochs)) for seed in seeds]
             for epochs, seeds in sorted((lengths | {s.adapt_epochs: s.seeds}).items()) if s.adapt_epochs and seeds}
 
 

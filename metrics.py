@@ -391,7 +391,7 @@ def compare(correct_a: Tensor, correct_b: Tensor) -> dict[str, float | str | lis
             "covers": "images and seeds" if len(by_seed) > 1 else "images"}  # fmt: skip
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 2) -> str:
     """+0.50, −0.25 (with a minus sign, not a hyphen), and 0.00 for what rounds to it."""
-    text = f"{value:+.2f}"
-    return text.replace("-", "−") if float(text) else "0.00"
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]

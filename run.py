@@ -93,7 +93,7 @@ def find_notebook(name: str) -> Path:
 def run_notebooks(names: list[str], folder: Path | None, parameters: dict | None) -> None:
     """Execute notebooks in order, into copies in `folder` or, where that is None, in place."""
     from tools.files import check_writable
-    from tools.notebooks import NotebookError, execute
+    from tools.notebooks import execute
 
     paths = [find_notebook(name) for name in names]
     for place in {folder} if folder else {path.parent for path in paths}:
@@ -101,10 +101,7 @@ def run_notebooks(names: list[str], folder: Path | None, parameters: dict | None
     for path in paths:
         print(path.name, flush=True)
         start = time.monotonic()
-        try:
-            execute(path, folder and folder / path.name, parameters)
-        except NotebookError as error:
-            sys.exit(f"run.py: {error}")
+        execute(path, folder and folder / path.name, parameters)
         print(f"{path.name}: {time.monotonic() - start:.0f} s", flush=True)
 
 
@@ -118,7 +115,7 @@ def quick(args: list[str]) -> int:
 
 def train(args: list[str]) -> int:
     """A notebook's cells up to its training, as plain Python: needs no Jupyter and works under torchrun."""
-    from tools.notebooks import NotebookError, run_cells
+    from tools.notebooks import run_cells
     from tools.settings import PROFILES, TABLES
 
     parser = argparse.ArgumentParser(prog="run.py train", description="Train a notebook's runs that are missing.")
@@ -151,13 +148,8 @@ def train(args: list[str]) -> int:
     name, _, text = (options.sweep or "").partition("=")
     several = value_of(f"{text},")  # (1, 2), or lists; words are no Python
     several = several if isinstance(several, tuple) else [value_of(word) for word in text.split(",")]
-    silent = os.environ.get("RANK", "0") != "0"  # of torchrun's processes the first alone prints
-    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing if silent else sys.stdout):
-        try:
-            for each in [changes | {name: value} for value in several] if options.sweep else [changes]:
-                run_cells(path, parameters | ({"changes": each} if each else {}), until="training")
-        except (NotebookError, ValueError, OSError) as error:
-            sys.exit(f"run.py: {error}")
+    for each in [changes | {name: value} for value in several] if options.sweep else [changes]:
+        run_cells(path, parameters | ({"changes": each} if each else {}), until="training")
     return list_runs([TASKS.get(path.name)]) if options.sweep else 0
 
 
@@ -184,7 +176,7 @@ def missing_runs(name: str) -> list[tuple[str, list[str], str]]:
     s, folder = choose(task, "study"), ROOT / "results" / task
     parts = {"": [], **({"srresnet": []} if task == "srgan_x4" else {})}
     if "seeds" in s:
-        parts = {f"seed{seed}/{arm}": ["--arm", arm, "--seed", str(seed)] for seed in s.seeds for arm in s.arms
+        parts = {f"seed{seed}/{arm}": ["--arm", arm, "--seed", str(seed)] for arm in s.arms for seed in s.seeds_of(arm)
                  if arm != "separate" or seed == s.seeds[0]}  # fmt: skip
     elif "arms" in s:
         parts = {arm if arm != s.arms[-1] else "": ["--arm", arm] for arm in s.arms}
@@ -255,7 +247,7 @@ def python(*command: str, **environment: str) -> int:
 
 
 def test(args: list[str]) -> int:
-    if "--long" in args and (failed := python("tests/faults.py")):
+    if "--long" in args and (failed := python("-m", "tests.faults")):
         return failed
     if ruff := python("-m", "ruff", "check", "."):
         print("ruff check failed, see above; the tests follow all the same", flush=True)
@@ -283,7 +275,7 @@ def summarize(tasks: list[str]) -> str:
 COMMANDS = {
     "quick": quick, "train": train, "list": list_runs, "study": study, "accept": accept, "test": test,
     "studies": lambda args: quick(args or [name for name, task in TASKS.items() if task not in MAIN]),
-    "setup": lambda args: print(f"ready: {sys.executable}"), "bench": lambda args: python("tests/bench.py"),
+    "setup": lambda args: print(f"ready: {sys.executable}"), "bench": lambda args: python("-m", "tests.bench"),
     **{name: lambda args, module=module: importlib.import_module(module).main(args)
        for name, module in (("upscale", "tools.upscale"), ("data", "datasets"), ("table", "tools.tables"))},
 }  # fmt: skip
@@ -317,14 +309,14 @@ def main(argv: list[str]) -> int | None:
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Jupyter's streams have no encoding
-            stream.reconfigure(errors="replace")  # a console that lacks a letter shows '?'
+            stream.reconfigure(errors="backslashreplace")  # a file's name never stops a command
     if sys.version_info < (3, 10):  # noqa: UP036
         sys.exit(f"run.py: Python 3.10 or newer is needed, this is {sys.version.split()[0]}")
     try:
         sys.exit(main(sys.argv[1:]))
     except BrokenPipeError:  # `run.py list | head`
         sys.exit(1)
-    except OSError as error:  # a full disk, a file that may not be read, a checkout that may not be written
+    except (OSError, ValueError) as error:  # a full disk, a damaged file, a setting that cannot be
         sys.exit(f"run.py: {error}")
     except ModuleNotFoundError as error:
         sys.exit(f"run.py: {error.name} is not installed in {sys.executable}: install it, or drop --no-venv")

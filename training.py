@@ -15,7 +15,6 @@ import itertools
 import math
 import sys
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pandas as pd
@@ -285,7 +284,7 @@ class _Training:
             history = pd.DataFrame(self.rows)
             best_row = history.loc[len(history) - 1 - self._epochs_since_best()]
             self._write_weights_and_history()
-            _barrier()  # the first process has written its files
+            _broadcast(None)  # the first process has written its files
             self.info |= {
                 "finished": True, "time_seconds": self.rows[-1]["time_seconds"], "best_epoch": int(best_row["epoch"]),
                 "validation": {name: float(best_row[name]) for name in history if name.endswith("_valid")},
@@ -294,7 +293,7 @@ class _Training:
                 "ended": datetime.datetime.now().isoformat(timespec="milliseconds"),
             }  # fmt: skip
             runs.write_info(self.folder, self.info)
-            _barrier()
+            _broadcast(None)
             self.finished = Run(self.folder, plain(self.info), history)
         if process_rank() == 0:
             with contextlib.suppress(OSError):  # what a finished run shows needs no writing
@@ -310,8 +309,6 @@ class _Training:
         """
         self.epoch += 1
         rate = self.settings["learning_rate"] * make_schedule(self.settings)(self.epoch * self.step - 1)
-        for network in (*self.networks.values(), self.eval_model):
-            _share_buffers(network)
         with torch.no_grad():
             scores = self.validate(self.eval_model.eval()) if process_rank() == 0 else {}
         scores = _broadcast({f"{name}_valid": float(value) for name, value in scores.items()})
@@ -324,7 +321,7 @@ class _Training:
         if self.monitor and math.isnan(scores[f"{self.monitor}_valid"]):
             _stop(self, f"Validation gave no number for {self.monitor} in epoch {self.epoch}.", self.epoch - 1)
         if self._epochs_since_best() == 0:
-            weights = files.on_cpu(self.eval_model.state_dict())
+            weights = {name: value.cpu() for name, value in self.eval_model.state_dict().items()}  # loads anywhere
             self.best_weights = _halved(weights) if self.settings.get("save_fp16") else copy.deepcopy(weights)
         progress = {"epoch": self.epoch, "history": self.rows, "time_seconds": seconds,
                     "best_weights": self.best_weights}  # fmt: skip
@@ -400,25 +397,17 @@ def random_stream(seed: int, epoch: int, purpose: str, rank: int = 0) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-class _Wrappers(weakref.WeakKeyDictionary):
-    not_read = True  # by `identity`: how many processes train is no part of a run
-
-
-_WRAPPERS = _Wrappers()
-
-
+@functools.lru_cache(maxsize=2)  # of a GAN's two networks
 def distributed(model: nn.Module) -> nn.Module:
     """The model itself, or under torchrun a wrapper, made once, that averages its gradients over the processes."""
     if process_count() == 1:
         return model
-    if model not in _WRAPPERS:
-        device = next(model.parameters()).device
-        # each process keeps its own buffers: sending them between two forward passes would spoil the first's gradient
-        options = inspect.signature(nn.parallel.DistributedDataParallel).parameters
-        option = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"  # before 2.14
-        devices = [device] if device.type == "cuda" else None
-        _WRAPPERS[model] = nn.parallel.DistributedDataParallel(model, devices, **{option: False})
-    return _WRAPPERS[model]
+    device = next(model.parameters()).device
+    # each process keeps its own buffers: sending them between two forward passes would spoil the first's gradient
+    options = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"  # before 2.14
+    devices = [device] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(model, devices, **{option: False})
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -464,11 +453,6 @@ def synchronize_batch_norm(model: nn.Module) -> None:
             layer.__class__ = _SharedBatchNorm
 
 
-def _barrier() -> None:
-    if dist.is_initialized():
-        dist.barrier()
-
-
 def _broadcast(values):
     """The first process's value, on all."""
     if process_count() == 1:
@@ -495,14 +479,6 @@ def _share(batch: Batch) -> dict:
     part = {name: value[rank::count] for name, value in batch.items()}
     images = {n: v.contiguous(memory_format=torch.channels_last) for n, v in part.items() if v.ndim == 4}
     return part | images | {"share": len(next(iter(part.values()))) * count / size}
-
-
-def _share_buffers(model: nn.Module) -> None:
-    """The mean over the processes of what each has gathered, such as batch norm's running statistics."""
-    for buffer in model.buffers() if process_count() > 1 else ():
-        if buffer.is_floating_point():
-            dist.all_reduce(buffer)
-            buffer /= process_count()
 
 
 def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

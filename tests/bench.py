@@ -8,11 +8,9 @@ import functools
 import multiprocessing
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -23,14 +21,11 @@ import torch.nn.functional as F
 import torchmetrics.functional.image as torchmetrics_image
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import datasets  # noqa: E402
-import metrics  # noqa: E402
-import training  # noqa: E402
-from tests.matlab import plain_imresize  # noqa: E402
-from tools import files, runs, upscale  # noqa: E402
+import datasets
+import metrics
+import training
+from tests.matlab import plain_imresize
+from tools import files, runs, upscale
 
 PIECE = 2**17  # values of images that the contestants get at a time
 COPY, OPENCV, PORT = "a copy of both images", "OpenCV, not antialiased", "NumPy port"
@@ -175,4 +170,4 @@ RACES = (
 if __name__ == "__main__":
     rows = [row for bench, *case in RACES for row in bench(*case)]
     environment = runs.environment(torch.device("cpu"))
-    files.write_json(ROOT / "results" / "bench.json", {"environment": environment, "rows": rows})
+    files.write_json(runs.ROOT / "results" / "bench.json", {"environment": environment, "rows": rows})

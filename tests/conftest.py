@@ -1,4 +1,4 @@
-"""What the tests share: one thread, no windows, where the real data is; random images, small runs, two processes."""
+"""What the tests share: one thread, no windows, where the real data is; images, runs, notebooks, two processes."""
 import os
 import subprocess
 import sys
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import hypothesis
 import matplotlib
+import nbformat
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
 from tools import files, runs
@@ -34,6 +36,10 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+def seed(number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(number)
 
 
 def random_image(height: int = 40, width: int = 56, seed: int = 0, batch: tuple = ()) -> torch.Tensor:
@@ -68,6 +74,16 @@ def write_run(folder: Path, settings: Mapping, data=None, model=None, finished=T
 def task_in(folder: Path, settings: Mapping, name="task2", profile="study", **options) -> runs.Task:
     """As `runs.begin` returns it; the study's run is folder/NAME, all others lie in folder/lab/NAME."""
     return runs.Task(name, profile, Settings(settings), torch.device("cpu"), folder, folder, **options)
+
+
+def code(source: str, *tags: str, **fields) -> nbformat.NotebookNode:
+    return new_code_cell(source, metadata={"tags": list(tags)} if tags else {}, **fields)
+
+
+def write_notebook(path: Path, *cells: nbformat.NotebookNode) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=list(cells)), path)
+    return path
 
 
 def run_twice(*command: object, cwd: Path) -> str:

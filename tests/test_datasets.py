@@ -1,6 +1,5 @@
 """datasets.py: loaders against hand-made folders and broken input, and which data is found where."""
 import hashlib
-import io
 import pickle
 import re
 from pathlib import Path
@@ -11,13 +10,9 @@ import torch
 
 import datasets
 from datasets import Area, BicubicPlain, Chain, Choice, Fuzz, Nearest, Noise, imresize
-from tools import cifar10
+from tools import cifar10, drawn, runs
 
-from .conftest import random_image, refuses, save
-
-
-def seed(number):
-    return torch.Generator().manual_seed(number)
+from .conftest import random_image, refuses, save, seed
 
 
 @pytest.mark.parametrize("way", [1, Fuzz(2), 3, 4, BicubicPlain(2), Chain(Area(2), Fuzz(2))], ids=str)
@@ -84,8 +79,7 @@ class Same(datasets.Degradation):
 ])  # fmt: skip
 def test_sets_refuse_what_does_not_fit(tmp_path, side, options, message):
     save(tmp_path / "a.png", random_image(side, 64))
-    with pytest.raises(ValueError, match=message):
-        datasets.DIV2KDataset(**{"root": tmp_path} | options).batch(1)
+    refuses(ValueError, message, lambda: datasets.DIV2KDataset(**{"root": tmp_path} | options).batch(1))
 
 
 def test_test_set_of_plain_images_and_of_pairs(tmp_path):
@@ -106,8 +100,7 @@ def test_test_set_of_plain_images_and_of_pairs(tmp_path):
     assert datasets.SRTestSet(tmp_path / "Set14", 2).name == "Set14"  # the name it has here, not where the link leads
 
     save(root / "LR_bicubic" / "X2" / "img_001x2.png", random_image(21, 15))
-    with pytest.raises(ValueError, match=r"21x15.*makes 20x15"):
-        pairs[0]
+    refuses(ValueError, r"21x15.*makes 20x15", lambda: pairs[0])
     save(root / "HR" / "img_002.png", img)
     refuses(FileNotFoundError, "lacks the LR file of img_002", datasets.SRTestSet, root, 2)
 
@@ -212,17 +205,20 @@ def test_a_data_set_of_ones_own_has_one_list_of_classes(tmp_path, capsys):
 ])  # fmt: skip
 def test_a_broken_or_hostile_cifar_is_refused(cifar, tmp_path, monkeypatch, kind, broken, message):
     monkeypatch.chdir(tmp_path)
-    (file,) = cifar[0][kind].glob("test_batch*")
+    folder, (file,) = cifar[0][kind], cifar[0][kind].glob("test_batch*")
     file.write_bytes(broken(file.read_bytes())) if broken else file.unlink()
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        datasets.find_classification(cifar[0][kind].parent.parent, train=False)  # no silent fallback
+    refuses((ValueError, FileNotFoundError), message,  # no silent fallback
+            datasets.find_classification, folder.parent.parent, train=False)  # fmt: skip
     assert not Path("ran").exists()
 
 
-def test_only_without_any_cifar_the_drawn_set_stands_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "DrawnDataset", lambda train: ("drawn", train))
-    assert datasets.find_classification(tmp_path) == ("drawn", True)
-    refuses(FileNotFoundError, r"python3 run\.py data cifar10", datasets.CIFAR10Dataset, tmp_path)
+def test_the_drawn_set_keeps_its_bits_and_learns_from_no_photograph_behind_its_test_images():
+    """Figures made with other images are not comparable."""
+    prints = [datasets.DrawnDataset(train, size).fingerprint for train, size in ((True, 200), (False, 50))]
+    assert prints == ["2cd4b5fb02492419", "39ea2afe3458e16d"]
+    learned_from = {*drawn.BACKGROUNDS["train"], *datasets.PHOTOGRAPHS["train"]}
+    assert not learned_from & {*drawn.BACKGROUNDS["test"]}
+    refuses(ValueError, r"multiple of 10.*found 15", datasets.DrawnDataset, size=15)
 
 
 def test_a_folder_that_a_person_typed_counts_from_there_or_from_home_and_must_exist(tmp_path, monkeypatch):
@@ -235,10 +231,12 @@ def test_a_folder_that_a_person_typed_counts_from_there_or_from_home_and_must_ex
         assert datasets.find_classification(root, True, "my").classes == ("cat",)
         assert datasets.labelled_folder(f"{root}/my/test").name == "my/test"
         assert datasets.DIV2KDataset(f"{root}/photographs/train", 8).names == ["a"]
+        task = runs.begin("task1", "quick", root, "~/out")
+        assert task.data_root.samefile(tmp_path / "photos") and task.results_root == tmp_path / "out"
     for find in (datasets.find_classification, datasets.find_sr_train, datasets.find_sr_valid, datasets.find_sr_test,
-                 datasets.absent_sr_test, lambda root: datasets.fetch_missing(["Set5"], root)):  # fmt: skip
+                 lambda root: datasets.fetch_missing(["Set5"], root), lambda root: datasets.main(["--root", root]),
+                 lambda root: runs.begin("task1", "quick", root)):  # fmt: skip
         refuses(FileNotFoundError, r"/none is no folder", find, "~/none")
-    assert datasets.main(["--root", "none"]) == 1
 
 
 def test_sample_takes_every_image_once_before_any_twice():
@@ -308,20 +306,10 @@ def test_vgg_is_found_beside_the_data_or_where_torchvision_keeps_it(tmp_path, mo
     assert datasets.find_vgg("vgg16", tmp_path) is None
 
 
-def test_test_sets_that_are_there_and_how_to_get_the_others(tmp_path):
-    for name in ("Set14/a.png", "DIV2K/valid/b.png", "B100/.hidden.png"):
-        save(tmp_path / name, random_image(8, 8))
-    absent = datasets.absent_sr_test(tmp_path)
-    assert list(absent) == ["Set5", "B100", "Urban100"] and absent["B100"] == "python3 run.py data b100"
-    assert [test_set.name for test_set in datasets.find_sr_test(tmp_path, 4, div2k=True)] == ["Set14", "DIV2K/valid"]
-
-
-def test_the_listing_of_a_broken_set_on_a_console_that_cannot_write_chinese(tmp_path, monkeypatch):
-    save(tmp_path / "数据" / "Set14" / "HR" / "a.png", random_image(32, 32))
-    (tmp_path / "数据" / "B100" / "notes").mkdir(parents=True)
-    console = io.TextIOWrapper(io.BytesIO(), "cp1252", write_through=True)
-    monkeypatch.setattr("sys.stdout", console)
-    assert datasets.main(["--root", str(tmp_path / "数据")]) == 0
-    listing = console.buffer.getvalue().decode()
+def test_the_listing_names_what_is_there_missing_or_broken(tmp_path, capsys):
+    save(tmp_path / "Set14" / "HR" / "a.png", random_image(32, 32))
+    (tmp_path / "B100" / "notes").mkdir(parents=True)
+    assert datasets.main(["--root", str(tmp_path)]) == 0
+    listing = capsys.readouterr().out
     assert re.search(r"Set14 +\S*Set14, 1 images", listing) and re.search("B100 +BROKEN.*holds no image", listing)
     assert re.search(r"CIFAR10 +missing: 162 MB, python3 run.py data cifar10", listing)

@@ -10,13 +10,9 @@ import torch.nn.functional as F
 import datasets
 from datasets import Area, BicubicPlain, Blur, Chain, Choice, Fuzz, Jpeg, Nearest, Noise, Occlusion, Rescaled, imresize
 
-from .conftest import random_image, refuses
+from .conftest import random_image, refuses, seed
 
 IMG = torch.rand(3, 8, 8)
-
-
-def seed(number):
-    return torch.Generator().manual_seed(number)
 
 
 def test_the_nine_keep_the_bytes_that_kept_answers_were_made_with():
@@ -107,8 +103,7 @@ def test_a_degradation_is_its_class_and_its_parameters_also_one_of_ones_own():
     assert torch.equal(both(img), (imresize(img.flip(-1), 0.5) * 0.5).to(torch.uint8))
     assert Fuzz(2) == Fuzz(2.0) != Fuzz(3) and Fuzz(2) != Nearest(2) and len({Noise(0.1), Noise(0.1), Blur(0.1)}) == 2
     assert Chain(Fuzz(2), Jpeg(50)) == Chain(Fuzz(2), Jpeg(50)) != Chain(Fuzz(2), Jpeg(40))
-    with pytest.raises(FrozenInstanceError):
-        Noise(0.1).sigma = 0.2
+    refuses(FrozenInstanceError, None, setattr, Noise(0.1), "sigma", 0.2)
 
 
 def test_damage_is_noise_a_mask_or_both_and_low_resolution_on_request():

@@ -9,29 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-import NetSet
 from tools import files
 
 from .conftest import refuses, same
-
-
-class OnAnotherDevice(torch.Tensor):
-    """Stands in for a tensor on a GPU: only `cpu` brings a plain one."""
-
-    def cpu(self):
-        return self.as_subclass(torch.Tensor)
-
-
-def new_model(num_channels=4):
-    return NetSet.ClassifyNet(num_classes=2, num_channels=num_channels)
-
-
-def test_what_is_saved_is_plain_and_on_the_cpu_at_every_depth(tmp_path):
-    far = torch.arange(3.0).as_subclass(OnAnotherDevice)
-    files.save_tensors(tmp_path / "a.pth", {"state": {0: {"m": far}}, "groups": [{"p": far}], "pair": (far, 3)})
-    content = torch.load(tmp_path / "a.pth", weights_only=True)  # as on a machine without CUDA, no map_location
-    found = [content["state"][0]["m"], content["groups"][0]["p"], content["pair"][0]]
-    assert all(type(value) is torch.Tensor and value.tolist() == [0, 1, 2] for value in found)
+from .test_training import new_model
 
 
 def named(prefix, state):
@@ -60,10 +41,10 @@ def test_a_network_may_itself_be_named_like_a_wrapper(tmp_path):
 
 
 def test_files_that_hold_other_things_are_named_and_no_sound_one_is_to_be_deleted(tmp_path):
-    path, model = tmp_path / "model.pth", new_model()
+    path, model, wider = tmp_path / "model.pth", new_model(), new_model(num_channels=8).state_dict()
     for content, said in ((model, r"a whole pickled module.*state_dict\(\)"), (torch.ones(3), "no weights"),
                           ({"weight": torch.ones(3)}, "another network's weights"), ([1, 2], "no weights"),
-                          (new_model(8).state_dict(), r"encoder\.conv\.bias is \(8,\) there and \(4,\) here"),
+                          (wider, r"encoder\.conv\.bias is \(8,\) there and \(4,\) here"),
                           ({"epoch": 3}, "another network's weights")):  # fmt: skip
         torch.save(content, path)
         with pytest.raises(ValueError, match=said) as caught:

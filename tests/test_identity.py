@@ -3,18 +3,15 @@ import math
 import sys
 import time
 
-import nbformat
 import pytest
 import torch
-from nbformat.v4 import new_code_cell, new_notebook
 
 import datasets
-import ladder
 import NetSet
 import training
 from tools import identity, notebooks
 
-from .conftest import refuses
+from .conftest import code, refuses, write_notebook
 
 PAGE = '''
 import enum
@@ -109,8 +106,7 @@ def deeper(img):
 
 def read(folder, page=PAGE, helper=HELPER) -> dict:
     """The identity that a notebook of these cells comes to."""
-    cells = [new_code_cell(source) for source in page.split("# %%")]
-    nbformat.write(new_notebook(cells=cells), folder / "page.ipynb")
+    write_notebook(folder / "page.ipynb", *map(code, page.split("# %%")))
     (folder / "helper.py").write_text(helper)
     sys.modules.pop("helper", None)
     try:
@@ -194,14 +190,6 @@ def test_networks_are_compared_as_built_and_those_that_are_not_trained_by_their_
     assert before != of(num_blocks=2)
     monkeypatch.setattr(NetSet.SRResNet, "forward", lambda self, lr_img: self.reconstruct(self.extract(lr_img) + 1))
     assert before != of()  # put in its place from outside
-
-
-def test_arms_and_degradations_differ_from_each_other():
-    for found in (ladder.ARMS, datasets.degradations() | {"x4": datasets.Fuzz(4)}):
-        hashes = [identity.described(thing)["hash"] for thing in found.values()]
-        assert len(set(hashes)) == len(hashes)
-    assert identity.described(datasets.Fuzz(2)) == identity.described(datasets.Fuzz(2))
-    assert identity.described(None) is None
 
 
 def test_it_takes_a_few_milliseconds():

@@ -71,7 +71,8 @@ def test_an_arm_trains_what_its_entry_says_and_nothing_else(trained):
         assert same(model.sr, trained.upsamplers[arm.upsampler]) is not arm.trains_sr, name
         assert not same(model.classifier, trained.classifier), name
         assert run.info["settings"]["lambda_sr"] == (1.0 if arm.lambda_sr is None else arm.lambda_sr)
-        origins = {"task2", "adapted"} | ({"task1"} if arm.upsampler == "srnet" else set())
+        origins = {"adapted"} | ({"task1"} if arm.upsampler == "srnet" else set())
+        origins |= set() if arm.scratch else {"task2"}
         assert set(run.info["identity"]["roles"]["pretrained"]) == origins
     assert trained.sweep[10.0].info["settings"]["lambda_sr"] == 10
     assert len({run.folder for run in trained.runs.values()}) == 2 * len(ARMS)
@@ -106,7 +107,7 @@ def test_the_loss_weighs_and_smooths_its_terms(trained):
 def test_adaptation_follows_task_2_and_fine_tuning_goes_on_from_there_by_its_own_settings(trained, monkeypatch):
     handed = []
     monkeypatch.setattr(training, "fit", lambda task, network, loss, *args, **options: handed.append((loss, options)))
-    trained.adapt("bicubic", 1, 2)
+    trained.adapt(ARMS["control"], 1, 2)
     trained.fine_tune("joint", 1)
     trained.fine_tune("joint", 1, 10.0)
     (adapt_loss, adapting), (loss, tuning), (weighed, _) = handed
@@ -121,7 +122,7 @@ def test_adaptation_follows_task_2_and_fine_tuning_goes_on_from_there_by_its_own
         torch.testing.assert_close(total, expected)
     monkeypatch.undo()
     tuning["start"](model)
-    assert same(model.classifier, trained.adapted("srnet", 1)) and not same(model.classifier, trained.classifier)
+    assert same(model.classifier, trained.adapted(ARMS["frozen"], 1)) and not same(model.classifier, trained.classifier)
 
 
 def test_the_teacher_sees_the_clean_image_and_patches_do_not_train_the_upsampler():
@@ -137,6 +138,52 @@ def test_the_teacher_sees_the_clean_image_and_patches_do_not_train_the_upsampler
     restored = (seen[0] == sr_img).all(1)
     patches = restored.view(2, 4, 8, 4, 8).float().mean((2, 4))
     assert torch.equal(seen[0], torch.where(restored[:, None], sr_img, hr_img)) and patches.unique().tolist() == [0, 1]
+
+
+def test_a_teacher_in_adaptation_shows_where_it_looks_at_the_same_clean_image(trained, monkeypatch):
+    layers = nn.Conv2d(1, 2, 1, bias=False), nn.AvgPool2d(2), nn.Dropout(0.5), nn.Flatten(), nn.Linear(8, 2)
+    classifier = nn.Sequential(*layers)
+    nn.init.constant_(classifier[0].weight, 1.0)
+    img = torch.zeros(1, 1, 4, 4)
+    img[..., :2, :2], img[..., 2:, 2:] = 3, 4
+    logits, (fine, coarse) = ladder.attention(classifier, img)
+    torch.testing.assert_close(coarse, torch.tensor([[9.0, 0, 0, 16]]) / 337**0.5)
+    torch.testing.assert_close(fine.view(4, 4)[::3, ::3].flatten(), coarse[0] / 2)
+    assert not any(layer._forward_hooks for layer in classifier) and logits.shape == (1, 2)
+
+    handed = []
+    monkeypatch.setattr(training, "fit", lambda task, network, loss, batches, *args, **options: handed.append(
+        (loss, batches, args[3], options["settings"]())))
+    for arm in ("control", "control_distilled"):
+        trained.adapt(ARMS[arm], 1)
+    (_, alone, path, _), (loss, batches, taught_path, s) = handed
+    batch, other = (next(iter(each(torch.Generator().manual_seed(3)))) for each in (batches, alone))
+    assert torch.equal(batch["img"], other["img"]) and taught_path == path + "_taught"
+    apart = [(batch["img"] - clean).square().sum((1, 2, 3)) for clean in (batch["hr_img"], batch["hr_img"].flip(-1))]
+    assert (2 * apart[0] < apart[1]).all()  # moved, mirrored and cut out alike
+    model, teacher = copy.deepcopy(trained.classifier).eval(), trained.teacher
+    total, parts = loss(model, batch | {"hr_img": batch["img"]})  # the teacher's own weights, and what it sees
+    torch.testing.assert_close(parts["attention"], torch.tensor(0.0))
+    assert total > parts["cross_entropy"] == F.cross_entropy(
+        teacher(batch["img"]), batch["label"], label_smoothing=s["label_smoothing"])
+    assert loss(model, batch)[1]["attention"] > 0 and not any(p.requires_grad for p in teacher.parameters())
+
+
+def test_scratch_begins_with_initial_weights_of_its_seed_and_learns_at_task_2_s_rate(trained, monkeypatch):
+    begun = []
+    monkeypatch.setattr(training, "fit", lambda task, network, *args, **options: begun.append(
+        (network(), options["settings"]())))
+    for seed in (0, 1):
+        trained.adapt(ARMS["scratch"], seed)
+    (first, s), (second, _) = begun
+    assert not same(first, second) and not same(first, trained.classifier)
+    assert (s["learning_rate"], s["num_epochs"]) == (1e-2, 2)
+
+
+def test_an_arm_is_trained_with_the_seeds_that_it_names(tmp_path):
+    few = {"arms": ["control", "task_only"], "arm_seeds": {"task_only": [1]}, "sweep": [], "adapt_epochs": 0}
+    rungs = build(tmp_path, **few).train()
+    assert [*rungs.runs] == [("control", 0), ("control", 1), ("task_only", 1)] and rungs.seeds("task_only") == [1]
 
 
 def test_a_second_ladder_reads_what_the_first_trained_and_whatever_is_edited_is_another_one(trained, monkeypatch):
@@ -208,8 +255,8 @@ def test_rungs_are_compared_at_the_seeds_that_both_have_above_less_below(scores,
         gain = compare("frozen", "control")
         assert (gain["points"], gain["by_seed"]) == (37.5, [50.0, 25.0]) and gain["low"] <= 37.5 <= gain["high"]
     best = {"srnet": 0.8, "bicubic": 0.7}
-    scores.ladder.adapt = lambda upsampler, seed, epochs: SimpleNamespace(
-        info={"validation": {"accuracy_valid": best[upsampler] + seed / 10}})
+    scores.ladder.adapt = lambda arm, seed, epochs: SimpleNamespace(
+        info={"validation": {"accuracy_valid": best[arm.upsampler] + seed / 10}})
     assert ladder.gaps(scores.ladder) == {1: [pytest.approx(10)], 2: [pytest.approx(10)] * 2}
 
 
@@ -221,24 +268,8 @@ def test_disagreements_hold_gains_then_losses(scores):
     assert figures.disagreements(scores, "joint", "joint", 3).tolist() == [1, 2, 3]  # none: the surest
 
 
-def test_a_new_arm_is_one_entry(tmp_path, monkeypatch):
-    monkeypatch.setitem(ARMS, "half", Arm("srnet", trains_sr=True, lambda_sr=0.5))
-    rungs = build(tmp_path, arms=["control", "half"], seeds=[0], sweep=[]).train()
-    assert rungs.runs["half", 0].info["settings"]["lambda_sr"] == 0.5
-    scores = Scores(rungs)
-    table = scores.table()
-    assert list(table.index) == ["degraded", "cascade", "control", "half", "clean"]
-    assert "Half" in ladder.arms_table().index and len(ladder.arms_table()) == len(ARMS)
-    for figure in (figures.waterfall(scores, table), figures.stages_panel(scores, ["control", "half"], torch.arange(3)),
-                   over := figures.over_control(scores)):  # fmt: skip
-        assert figure.findobj(matplotlib.text.Text)
-    assert "Half" in {text.get_text() for text in over.findobj(matplotlib.text.Text)}
-    scores.record()
-    assert runs.read_info(rungs.folder)["over_control"][-1]["rung"] == "clean"
-
-
 @pytest.mark.parametrize("changes, data, said", [
-    ({"num_valid": 10}, {}, "num_valid must be task 2's"), ({"arms": ["jiont"]}, {}, "no arm jiont; there are control"),
+    ({"num_valid": 10}, {}, "num_valid must be task 2's"), ({"arms": ["jiont"]}, {}, "no arm jiont; there are scratch"),
     ({}, {"name": "CIFAR-10", "fingerprint": "ab"}, "trained on CIFAR-10, not on this drawn.*run task2_classify.ipynb"),
 ])  # fmt: skip
 def test_settings_and_classifiers_that_do_not_fit_are_named(tmp_path, monkeypatch, pretrained, changes, data, said):
@@ -274,23 +305,21 @@ def test_everything_is_recorded(scores, trained):
     assert len(info["comparisons"]) == len(ladder.COMPARISONS)
 
 
-@pytest.mark.parametrize("changes", [
-    {"arms": ["control"], "seeds": [1], "sweep": []}, {"arms": ["control", "frozen"], "seeds": [1]},
-    {"arms": ["task_only"], "sweep": []},
-], ids=lambda changes: " ".join(changes["arms"]))  # fmt: skip
-def test_any_arms_and_seeds_run_through_the_notebook(tmp_path, monkeypatch, changes):
+def test_a_new_arm_is_one_entry_also_on_the_page(tmp_path, monkeypatch):
+    monkeypatch.setitem(ARMS, "half", Arm("srnet", trains_sr=True, lambda_sr=0.5))
     shown = {}
     monkeypatch.setattr("tools.plots.show", lambda fig, name="", *_, **__: shown.update({name: fig}))
-    for name in ("fetch_missing", "start_device"):
-        monkeypatch.setattr(runs, name, lambda *_: torch.device("cpu"))
+    monkeypatch.setattr(runs, "start_device", lambda: torch.device("cpu"))
     names = notebooks.run_cells(ROOT / "multi_learning.ipynb", {
         "profile": "quick", "data_root": str(tmp_path), "results_root": str(tmp_path / "results"),
-        "changes": CHANGES | changes})
+        "changes": CHANGES | {"arms": ["control", "half"], "seeds": [1, 2], "sweep": []}})
     rungs = names["rungs"]
-    assert set(rungs.runs) == {(arm, seed) for arm in changes["arms"] for seed in changes.get("seeds", [0, 1])}
-    assert list(names["table"].index) == ["degraded", "cascade", *(a for a in ARMS if a in changes["arms"]), "clean"]
-    assert {"ladder", "stages"} <= set(shown) and ("gap" in shown) is ({"control", "frozen"} <= set(changes["arms"]))
-    assert rungs.network(changes["arms"][0]) and set(ladder.weights_table(rungs)) == {"accuracy", "psnr_db"}
+    assert set(rungs.runs) == {(arm, seed) for arm in ("control", "half") for seed in (1, 2)}
+    assert list(names["table"].index) == ["degraded", "cascade", "control", "half", "clean"]
+    assert rungs.runs["half", 1].info["settings"]["lambda_sr"] == 0.5
+    assert "Half" in {text.get_text() for text in shown["arms"].findobj(matplotlib.text.Text)}
+    assert "Half" in ladder.arms_table().index and {"ladder", "stages"} <= set(shown)
+    assert runs.read_info(rungs.folder)["over_control"][-1]["rung"] == "clean"
 
 
 def test_with_few_labels_every_network_knows_the_same_ones_and_more_labels_hold_the_fewer(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from torch import nn
 
 from tools import plots
 
-from .conftest import ROOT
+from .conftest import ROOT, refuses
 
 
 def texts(fig: Figure) -> list[Text]:
@@ -175,10 +175,9 @@ def test_images_are_drawn_as_they_are_in_squares_of_whole_dots():
 def test_wrong_input_is_refused_in_a_sentence():
     for wrong, said in ((TRUTH * 255, r"lies in \[0, 1\].*divide by 255"),
                         (TRUTH.permute(0, 2, 3, 1), r"\(3, H, W\), found \(64, 96, 3\)")):
-        with pytest.raises(ValueError, match=said):
-            plots.panel({"truth": wrong})
-    with pytest.raises(ValueError, match="no column ssim, ssim_train or ssim_valid; it has: loss_train"):
-        plots.curves(history(), ["ssim"])
+        refuses(ValueError, said, plots.panel, {"truth": wrong})
+    said = "no column ssim, ssim_train or ssim_valid; it has: loss_train"
+    refuses(ValueError, said, plots.curves, history(), ["ssim"])
 
 
 def test_a_heros_font_is_everywhere_and_its_headings_bold_where_the_font_has_no_bold_face():

@@ -81,10 +81,10 @@ def test_every_module_notebook_and_data_set_is_named(edition):
 @each_document
 def test_commands_are_accepted(name, monkeypatch, capsys):
     """Every command runs, but for its work: no cell, test, upscaling or download."""
-    for work in ("upscale.upscale_files", "upscale._show_test_sets", "tables.main"):
+    for work in ("upscale.upscale_files", "sr.show_test_sets", "tables.main"):
         monkeypatch.setattr(f"tools.{work}", lambda *_: 0)
     monkeypatch.setattr("tools.folders.is_there", lambda *_: True)
-    monkeypatch.setattr(run, "python", lambda *_: 0)
+    monkeypatch.setattr(run, "python", lambda *_, **__: 0)
     monkeypatch.setattr(run, "run_notebooks", lambda names, *_: [run.find_notebook(name) for name in names])
     monkeypatch.setattr(datasets, "main", lambda names: {*names} - {*download.ARCHIVES, "NAME"})
     monkeypatch.setattr(notebooks, "run_cells", lambda path, parameters, until: settings.choose(

@@ -1,7 +1,7 @@
 """run.py: its commands, when it installs, what it prints at the end. No network, no package is installed."""
 import contextlib
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,13 +13,13 @@ import run
 from tools import notebooks
 from tools.settings import choose
 
-from .conftest import ROOT, random_image, refuses, save, write_run
+from .conftest import ROOT, code, random_image, refuses, save, write_notebook, write_run
 from .test_training import never
 
 
-def call(*args: str, cwd: Path, script: Path = ROOT / "run.py") -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(script), *args], cwd=cwd, capture_output=True, encoding="utf-8",
-                          env=os.environ | {"PYTHONIOENCODING": "utf-8"}, stdin=subprocess.DEVNULL)  # fmt: skip
+def call(*args: str, cwd: Path, script: Path = ROOT / "run.py", encoding="utf-8") -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, str(script), *args], cwd=cwd, capture_output=True, encoding=encoding,
+                          env=os.environ | {"PYTHONIOENCODING": encoding}, stdin=subprocess.DEVNULL)  # fmt: skip
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def project(tmp_path, monkeypatch) -> Path:
 def handed(monkeypatch) -> list[dict]:
     """The parameters that `train` hands to a notebook's cells."""
     parameters = []
-    monkeypatch.setattr(notebooks, "run_cells", lambda path, given, until: print("a cell") or parameters.append(given))
+    monkeypatch.setattr(notebooks, "run_cells", lambda path, given, until: parameters.append(given))
     return parameters
 
 
@@ -65,11 +65,9 @@ ONE = {"sweep": [], "adapt_lengths": {}, "labels": {}}
     (["task1_sr.ipynb", "--sweep", "network=srnet,mine"], "study", [{"network": "srnet"}, {"network": "mine"}]),
     (["multi_learning.ipynb", "--sweep", "arms=[1,2],[3]"], "study", [{"arms": [1, 2]}, {"arms": [3]}]),
 ])  # fmt: skip
-def test_train_hands_its_options_to_the_cells(handed, options, profile, changes, monkeypatch, capsys):
-    assert run.train([*options, "n=word"]) == 0 and "a cell" in capsys.readouterr().out
+def test_train_hands_its_options_to_the_cells(handed, options, profile, changes):
+    assert run.train([*options, "n=word"]) == 0
     assert handed == [{"profile": profile, "n": "word", "changes": each} for each in changes]
-    monkeypatch.setenv("RANK", "1")  # of torchrun's processes the first alone prints
-    assert run.train(options) == 0 and "a cell" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options, message", [
@@ -84,9 +82,15 @@ def test_train_says_what_is_wrong_in_a_sentence(handed, capsys, options, message
     assert message in f"{caught.value} {capsys.readouterr().err}" and caught.value.code and not handed
 
 
-def test_what_a_notebook_refuses_is_one_sentence(tmp_path):
-    refuses(SystemExit, "run.py: .*num_epochs must be a whole number", run.train,
-            ["task1_sr.ipynb", f"results_root={tmp_path}", "num_epochs=1.5"])  # fmt: skip
+def test_a_console_that_lacks_a_letter_stops_no_command_and_an_error_is_one_sentence(tmp_path):
+    save(tmp_path / "数据" / "Set5" / "a.png", random_image(8, 8))
+    done = call("--no-venv", "data", "--root", "数据", cwd=tmp_path, encoding="cp1252")
+    assert done.returncode == 0 and re.search(r"Set5 +\\u6570\\u636e/Set5, 1 images\n", done.stdout)
+    for args, said in ((("data", "--root", "没有"), r"\\u6ca1\\u6709 is no folder"),
+                       (("upscale", "数据/Set5", "--out", "没有.jpg"), "results are PNG files"),
+                       (("train", str(ROOT / "task1_sr.ipynb"), "num_epochs=1.5"), "num_epochs must be a whole num")):
+        done = call("--no-venv", *args, cwd=tmp_path, encoding="cp1252")
+        assert done.returncode == 1 and re.fullmatch(f"run.py: .*{said}.*\n", done.stderr)
 
 
 def test_what_could_not_be_written_is_said_before_the_work(monkeypatch, tmp_path):
@@ -97,8 +101,8 @@ def test_what_could_not_be_written_is_said_before_the_work(monkeypatch, tmp_path
 
 
 def test_an_interrupt_is_one_line_and_130(tmp_path):
-    cell = {"cell_type": "code", "source": "profile = 1\nraise KeyboardInterrupt", "metadata": {"tags": ["parameters"]}}
-    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": [cell, {**cell, "metadata": {"tags": ["training"]}}]}))
+    stopped = code("profile = 1\nraise KeyboardInterrupt", "parameters")
+    write_notebook(tmp_path / "a.ipynb", stopped, code("pass", "training"))
     done = call("--no-venv", "train", "a.ipynb", cwd=tmp_path)
     assert done.returncode == 130 and done.stderr.strip() == "interrupted; run the same command again, it resumes"
 
@@ -135,8 +139,10 @@ def test_what_a_study_lacks_is_listed_with_its_cost_and_trained_several_at_a_tim
     write_run(multi / "labels" / "seed0" / "4" / "frozen", {}, time_seconds=60, environment={"device": "CPU"})
     assert run.study(["multi_learning.ipynb", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    num_labels = sum(map(len, choose("multi", "study").labels.values()))
-    assert len(lines) == 3 * 7 - 1 + 3 + 3 * 2 + num_labels - 1 and "multi seed0/control: 2.0 h on CPU" in lines
+    s = choose("multi", "study")
+    num_runs = sum(len(s.seeds_of(arm)) for arm in s.arms) + len(s.sweep)
+    num_runs += sum(map(len, [*s.adapt_lengths.values(), *s.labels.values()]))
+    assert len(lines) == num_runs - 2 and "multi seed0/control: 2.0 h on CPU" in lines
     assert "multi seed0/joint: unknown" in lines and not any("seed1/control" in line for line in lines)
     trained = []
     monkeypatch.setattr(run, "python", lambda *command, **_: trained.append(command) or int("joint" in command))

@@ -1,14 +1,19 @@
-"""What results/ ships: the written answers hold, the documents show its numbers, its weights and answers are whole."""
+"""What results/ ships: the written answers hold, the documents show its numbers, its weights give what is kept."""
+import json
 import re
 import subprocess
 
 import pytest
 import torch
 
+import datasets
 import ladder
-from tools import files, notebooks, runs, settings, tables
+import metrics
+import NetSet
+import training
+from tools import files, notebooks, runs, settings, sr, tables, upscale
 
-from .conftest import ROOT
+from .conftest import ROOT, write_run
 
 
 def test_the_answer_on_the_ladder_holds():
@@ -54,17 +59,11 @@ def test_a_number_is_compared_as_it_is_printed():
     assert tables.unsupported(wrong, known) == ["87.3", "−0.97", "+5.7", "7,001", "0.974", "3", "+0.09"]
 
 
-def test_figures_are_named_by_the_way_to_them(tmp_path):
-    runs.write_info(tmp_path / "multi", {
-        "settings": {"num_epochs": 3}, "summary": [{"rung": "frozen", "accuracy": 0.8820}],
-        "comparisons": [{"comparison": "control → frozen", "points": 0.5, "by_seed": [1.5]}],
-        "unseen": {"joint": {"JPEG": 0.5}}})  # fmt: skip
-    found = tables.figures("multi", tmp_path)
-    assert {"summary frozen accuracy": 88.2, "comparisons control → frozen points": 0.5, "unseen joint JPEG": 50.0,
-            "comparisons control → frozen by_seed 0": 1.5}.items() <= found.items()  # fmt: skip
-    assert not any("num_epochs" in name for name in found)
-    edsr = 28.58 - tables.figures("resshuffle_x4")["summary literature Set14 resshuffle psnr_db"]
-    assert any(value == pytest.approx(-edsr) for value in tables.figures("resshuffle_x4").values())
+def test_a_setting_is_no_figure_of_an_answer(tmp_path):
+    settings = {"num_epochs": 7.125}
+    write_run(tmp_path / "task1", settings, identity={"settings": settings}, summary={"psnr_db": 31.5})
+    assert 31.5 in tables.figures("task1", tmp_path).values()
+    assert 7.125 not in tables.figures("task1", tmp_path).values()
 
 
 def test_what_stands_between_markers_is_made_anew_and_nothing_else(tmp_path):
@@ -97,3 +96,67 @@ def test_a_committed_notebook_shows_the_study(name, real_data, tmp_path, capsys)
     notebooks.run_cells(ROOT / name, {"data_root": str(tmp_path)}, until="training")
     said = capsys.readouterr().out
     assert "Profile study" in said and "differs from the study" not in said, said[-2000:]
+
+
+NUM = 1_000  # test images for which kept answers are computed again
+
+
+@pytest.fixture
+def images(real_data):
+    real_data("CIFAR10")
+    return datasets.CIFAR10Dataset(ROOT / "DS", train=False).images
+
+
+def check(found, kept, atol):
+    torch.testing.assert_close(found, kept[: len(found)].to(found), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("rung", ["clean", "degraded", "control", "frozen", "joint"])
+def test_weights_give_the_kept_predictions(rung, images):
+    images = images[:NUM]
+    if rung in ("clean", "degraded"):
+        upsampler = torch.nn.Identity() if rung == "clean" else NetSet.BicubicUpsampler(2)
+        model = NetSet.MultiTaskNet(upsampler, runs.load_network("classifier"))
+    else:
+        model = runs.load_network(rung)
+    seen = datasets.to_float(images if rung == "clean" else datasets.Fuzz(2)(images))
+    restored, logits = training.predict(model, seen)
+    kept = files.read_tensors(ROOT / "results" / "multi" / "seed0" / rung / "test.pth")
+    probability, prediction = logits.softmax(1).max(1)
+    check(probability, kept["probability"], 2e-4)
+    check(prediction, kept["prediction"], 0)
+    if rung != "clean":
+        check(metrics.psnr(restored, datasets.to_float(images)), kept["psnr_db"], 2e-3)
+
+
+@pytest.mark.parametrize("model, task, method, scale", [("srnet_x2", "task1", "srnet", 2),
+                                                        ("resshuffle_x4", "resshuffle_x4", "resshuffle", 4)])
+def test_weights_give_the_kept_decibels(model, task, method, scale, real_data):
+    test_set = datasets.SRTestSet(real_data("Set14"), scale)
+    kept = json.loads((ROOT / "results" / task / "test_scores.json").read_text())[f"Set14 {method}"]["scores"]
+    network = runs.load_network(model)
+    for index in (1, 2):  # a photograph, and the one that is stored gray
+        lr_img, hr_img = test_set.pair(index)
+        truth = datasets.to_float(hr_img)[None, : 1 if sr.is_stored_gray(test_set.hr[index]) else 3]
+        sr_img = datasets.to_float(upscale.upscale(network, lr_img))[None]
+        found = metrics.evaluate(sr_img, truth, "literature", scale)["psnr_db"].item()
+        row = kept["image"].index(test_set.names[index])
+        assert found == pytest.approx(kept["psnr_db"][row], abs=1e-3)
+
+
+def test_weights_give_the_kept_colors(images):
+    kept = files.read_tensors(ROOT / "results" / "colorization" / "test.pth")
+    images = datasets.to_float(images[:100])
+    colored = (images - datasets.gray(images)).abs().amax((1, 2, 3)) > 0.5 / 255
+    gray = metrics.quantize(datasets.gray(images[colored]))
+    found = metrics.quantize(training.predict(runs.load_network("colorize"), gray))
+    check(metrics.psnr(found, images[colored]), kept["each"]["chroma"]["psnr_db"], 2e-2)
+
+
+def test_weights_give_the_kept_restored_images(images):
+    kept = files.read_tensors(ROOT / "results" / "joint_restoration" / "seed0" / "joint" / "test.pth")
+    images = datasets.to_float(images)
+    damaged, visible = (part[:100] for part in datasets.Damage()(images, "both"))  # drawn for all test images at once
+    restored, logits = training.predict(runs.load_network("joint_restoration"), damaged)
+    check(logits.argmax(1), kept["predicted"], 0)
+    check(metrics.restoration_scores(restored, images[:100], visible)["psnr_db"], kept["psnr_db"], 2e-2)

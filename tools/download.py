@@ -5,17 +5,18 @@ import contextlib
 import gzip
 import hashlib
 import http.client
+import multiprocessing
 import os
 import sys
 import tarfile
 import tempfile
-import threading
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -60,7 +61,6 @@ ARCHIVES = {
     "vgg19": [Archive("548 MB", _VGG.format("vgg19-dcbb9e9d"), "", "vgg19-dcbb9e9d.pth", "sha256:dcbb9e9d")],
 }
 SMALL_SETS = {"CIFAR10": "cifar10", "Set5": "set5", "Set14": "set14"}  # fetched without being asked for
-SR_TEST_SETS = {"Set5": "set5", "Set14": "set14", "B100": "b100", "Urban100": "urban100", "DIV2K/valid": "div2k"}
 
 
 def download(name: str, root: str | Path = DATA_ROOT) -> None:
@@ -124,22 +124,15 @@ def probe(url: str) -> str:
     host, silent = urlsplit(url).netloc, f"no answer in {PROBE_SECONDS} seconds"
     if host in _unreachable or silent in _unreachable.values():
         return _unreachable.get(host, silent)
-    answer = [silent]
-
-    def ask() -> None:  # in a thread, since the search for a host's address knows no time limit
-        try:
-            _request(url, {"Range": "bytes=0-0"}, PROBE_SECONDS).close()
-            answer[0] = ""
-        except urllib.error.HTTPError:
-            answer[0] = ""  # the host is there; what is wrong with the file is said when it is fetched
-        except Exception as error:
-            if not isinstance(getattr(error, "reason", error), TimeoutError):
-                answer[0] = _reason(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    _unreachable[host] = answer[0]
+    try:
+        with ThreadPool(1) as pool:  # a thread, since the search for a host's address knows no time limit
+            pool.apply_async(_request, (url, {"Range": "bytes=0-0"}, PROBE_SECONDS)).get(PROBE_SECONDS).close()
+        _unreachable[host] = ""
+    except urllib.error.HTTPError:
+        _unreachable[host] = ""  # the host is there; what is wrong with the file is said when it is fetched
+    except Exception as error:
+        timed_out = isinstance(getattr(error, "reason", error), (TimeoutError, multiprocessing.TimeoutError))
+        _unreachable[host] = silent if timed_out else _reason(error)
     return _unreachable[host]
 
 
@@ -237,11 +230,6 @@ def _extract(part: Path, archive: Archive, target: Path) -> None:
 # --- what there is ----------------------------------------------------------------------------------------------------
 
 
-def absent_sr_test(root: str | Path = DATA_ROOT) -> dict[str, str]:
-    """The five test sets that are not there: {name: how to get it}."""
-    return {k: f"python3 run.py data {v}" for k, v in SR_TEST_SETS.items() if not is_there(k, root)}
-
-
 def find_vgg(network: str = "vgg19", root: str | Path = DATA_ROOT) -> Path | None:
     """VGG16's or VGG19's ImageNet weights: torchvision's file in `root` or its cache, else VGG19's first blocks."""
     name, root = ARCHIVES[network][0].target, Path(root).expanduser()
@@ -267,27 +255,14 @@ def show(root: str | Path = DATA_ROOT) -> None:
         print(f"{'embedded':19} {part}: {', '.join(Path(f).stem for f in files)} ({drawn.PHOTOGRAPHS_NAME})")
 
 
-def in_one_line(command: Callable[[], object], stopped: str) -> int:
-    """Run a command; say what it raises in one line on stderr, `stopped` on Ctrl-C. Returns the exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # not in a notebook
-            stream.reconfigure(errors="backslashreplace")  # a file's name never stops a command
-    try:
-        command()
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
-        return 130
-    return 0
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`run.py data`."""
     parser = argparse.ArgumentParser(prog="run.py data", description="Lists the data sets, or fetches one.")
     parser.add_argument("name", nargs="?", choices=list(ARCHIVES), help="what to fetch; without it: list what is there")
     parser.add_argument("--root", default=DATA_ROOT, help="the folder of the data sets (default: DS beside run.py)")
     args = parser.parse_args(argv)
-    command = (lambda: download(args.name, args.root)) if args.name else (lambda: show(args.root))
-    return in_one_line(command, stopped="stopped; the same command goes on from here.")
+    if args.name:
+        download(args.name, args.root)
+    else:
+        show(args.root)
+    return 0

@@ -56,22 +56,11 @@ def write_json(path: Path, content: object) -> None:
 
 
 def save_tensors(path: Path, content: dict) -> None:
-    """torch.save of a dict, every tensor in it moved to the CPU; the first process alone writes."""
+    """torch.save of a dict; the first process alone writes."""
     if process_rank() == 0:
         buffer = io.BytesIO()  # torch's own message on a full disk is "unexpected pos"
-        torch.save(on_cpu(content), buffer)
+        torch.save(content, buffer)
         write_whole(path, lambda beside: beside.write_bytes(buffer.getbuffer()))
-
-
-def on_cpu(content):
-    """The same nested dicts and lists with every tensor on the CPU, so that a file loads on any machine."""
-    if isinstance(content, Tensor):
-        return content.detach().cpu()
-    if isinstance(content, Mapping):
-        return {key: on_cpu(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return type(content)(on_cpu(value) for value in content)
-    return content
 
 
 def read_tensors(path: str | Path) -> dict:

@@ -5,8 +5,6 @@ under torchrun as well; the `show_` functions and `report` are for the notebooks
 Settings go in after the one cell tagged `parameters`; a name that this cell does not assign is refused.
 """
 
-from __future__ import annotations
-
 import ast
 import asyncio
 import contextlib
@@ -20,20 +18,16 @@ import signal
 import sys
 import textwrap
 import time
-import types
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tools import files, plots, runs
+from tools.identity import names_from_outside
 from tools.settings import NOTEBOOKS
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class NotebookError(ValueError):
-    """A notebook that cannot be run as asked, or one of whose cells failed."""
 
 
 def execute(path: str | Path, out: str | Path | None = None, parameters: dict[str, Any] | None = None) -> Path:
@@ -41,7 +35,7 @@ def execute(path: str | Path, out: str | Path | None = None, parameters: dict[st
 
     out: where the executed copy goes; None writes into the notebook itself, which takes no parameters, since
     what is committed is the notebook as it stands. parameters: {name: text, number, list, dict ...}.
-    Raises NotebookError when a cell fails; the cells run so far are then kept in `out` for reading, while a
+    Raises ValueError when a cell fails; the cells run so far are then kept in `out` for reading, while a
     notebook run in place stays as it was. Returns the path written.
     """
     import nbformat
@@ -53,7 +47,7 @@ def execute(path: str | Path, out: str | Path | None = None, parameters: dict[st
     path = Path(path).resolve()
     out = path if out is None else Path(out).resolve()
     if out == path and parameters:
-        raise NotebookError(f"{path.name} runs in place without parameters: give another file as `out`.")
+        raise ValueError(f"{path.name} runs in place without parameters: give another file as `out`.")
     book = nbformat.from_dict(_inject(_read(path), parameters, path.name))
     total, started = sum(map(_is_code, book.cells)), 0.0
     for cell in book.cells:
@@ -96,10 +90,10 @@ def execute(path: str | Path, out: str | Path | None = None, parameters: dict[st
                      "language_info": {"name": "python", "file_extension": ".py",
                                        "mimetype": "text/x-python"}}  # nothing of this machine
     if failure and out == path:
-        raise NotebookError(f"{path.name} failed: {failure}. The file is as it was.")
+        raise ValueError(f"{path.name} failed: {failure}. The file is as it was.")
     files.write_whole(out, lambda beside: beside.write_text(nbformat.writes(book) + "\n", encoding="utf-8"))
     if failure:
-        raise NotebookError(f"{path.name} failed: {failure}. The cells run so far are in {out}.")
+        raise ValueError(f"{path.name} failed: {failure}. The cells run so far are in {out}.")
     return out
 
 
@@ -115,7 +109,7 @@ def run_cells(path: str | Path, parameters: dict[str, Any] | None = None, until:
     cells = [cell for cell in _inject(_read(path), parameters, path.name)["cells"] if _is_code(cell)]
     stop = next((i for i, cell in enumerate(cells) if until in _tags(cell)), None)
     if until is not None and stop is None:
-        raise NotebookError(f"{path.name} has no code cell tagged {until!r}.")
+        raise ValueError(f"{path.name} has no code cell tagged {until!r}.")
     os.environ.setdefault("MPLBACKEND", "Agg")
     namespace: dict[str, Any] = {"__name__": "__main__", "display": print}
     folder, number = os.getcwd(), 0
@@ -172,7 +166,8 @@ def snapshot(step: int, values: dict, run: Any, img: Any, truth: Any, every: int
             "metrics": plots.curves(history, ["psnr_db", "ssim"])}  # fmt: skip
     for kind, fig in made.items():
         plots.show(fig, name, run.folder / kind, photo=kind == "comparison", quiet=True)
-    files.save_tensors(run.folder / "param" / f"{name}.pth", run.eval_model.state_dict())
+    weights = {layer: value.cpu() for layer, value in run.eval_model.state_dict().items()}
+    files.save_tensors(run.folder / "param" / f"{name}.pth", weights)
     files.save_tensors(run.folder / "shown" / f"{name}.pth", to_uint8(output))
     (run.folder / "output.log").write_text(history.round(5).to_string(index=False) + "\n", encoding="utf-8")
 
@@ -186,7 +181,7 @@ def _read(path: Path) -> dict[str, Any]:
         for cell in book["cells"]:
             cell["source"] = "".join(cell["source"])
     except (ValueError, KeyError, TypeError) as error:
-        raise NotebookError(f"{path.name} is not a notebook (nbformat 4): {error!r}.") from None
+        raise ValueError(f"{path.name} is not a notebook (nbformat 4): {error!r}.") from None
     return book
 
 
@@ -200,24 +195,16 @@ def _tags(cell: dict[str, Any]) -> list[str]:
 
 def _builds_on_lesson(cells: list[dict[str, Any]]) -> bool:
     """Whether a cell reads a name that only those tagged "lesson" make."""
-    made, read = ({True: set(), False: set()} for _ in range(2))
+    taught, known, read = set(), set(), set()
     for cell in cells:
-        for names, found in zip((made, read), _names(cell["source"]), strict=True):
-            names["lesson" in _tags(cell)] |= found
-    return bool(read[False] & made[True] - made[False])
-
-
-def _names(source: str) -> tuple[set[str], set[str]]:
-    """The names that a cell makes, and those that it, or a function in it, reads from outside."""
-    made, read, codes = set(), set(), [compile(source, "cell", "exec")]
-    for code in codes:  # grows
-        for instruction in dis.get_instructions(code):
-            if instruction.opname == "STORE_NAME":
-                made.add(instruction.argval)
-            elif instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
-                read.add(instruction.argval)
-        codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
-    return made, read
+        code = compile(cell["source"], "cell", "exec")
+        made = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_NAME"}
+        if "lesson" in _tags(cell):
+            taught |= made
+        else:
+            known |= made
+            read |= {first for first, *_ in names_from_outside(code)}
+    return bool(read & taught - known)
 
 
 def _inject(book: dict[str, Any], parameters: dict[str, Any] | None, name: str) -> dict[str, Any]:
@@ -227,11 +214,11 @@ def _inject(book: dict[str, Any], parameters: dict[str, Any] | None, name: str) 
     cells = book["cells"]
     places = [i for i, cell in enumerate(cells) if _is_code(cell) and "parameters" in _tags(cell)]
     if len(places) != 1:
-        raise NotebookError(f"{name} has {len(places)} cells tagged 'parameters', expected exactly one.")
+        raise ValueError(f"{name} has {len(places)} cells tagged 'parameters', expected exactly one.")
     stored = (n for n in ast.walk(ast.parse(cells[places[0]]["source"])) if isinstance(n, ast.Name))
     known = [node.id for node in stored if isinstance(node.ctx, ast.Store)]
     if unknown := [key for key in parameters if key not in known]:
-        raise NotebookError(f"{name} has no parameter {', '.join(unknown)}; it has {', '.join(dict.fromkeys(known))}.")
+        raise ValueError(f"{name} has no parameter {', '.join(unknown)}; it has {', '.join(dict.fromkeys(known))}.")
     values = {key: str(value) if isinstance(value, Path) else value for key, value in parameters.items()}
     cell = {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "outputs": [], "execution_count": None,
             "source": "\n".join(f"{key} = {value!r}" for key, value in values.items())}  # fmt: skip

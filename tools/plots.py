@@ -31,6 +31,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullLocator
 from torch.utils.flop_counter import FlopCounterMode
 
+from metrics import signed
 from tools.files import process_rank, said_only, write_whole
 
 WIDTH = 9.6  # of a full-width figure; shown at 96 dots per inch it fills a notebook's column
@@ -203,11 +204,6 @@ def _image(image) -> np.ndarray:
         raise ValueError(f"an image lies in [0, 1], found {image.min():.3g} to {image.max():.3g}; "
                          "undo the normalization or divide by 255 first.")
     return np.broadcast_to(image.clip(0, 1).transpose(1, 2, 0), (*image.shape[1:], 3))
-
-
-def _signed(number: float, digits: int = 2) -> str:
-    text = f"{number:+.{digits}f}".replace("-", "−")
-    return text if float(text[1:]) else text[1:]
 
 
 def _page(width: float, height: float, title: str, note: str) -> Figure:
@@ -493,7 +489,7 @@ def scored_dots(scores, methods: Sequence[str], xlabel: str, title="", note="") 
         ax.plot(values[method], at, "o", ms=7.5, color=color_of(method), mec="white", mew=0.8)
     before, last = methods[-2:]
     for y, gain in zip(at, values[last] - values[before], strict=True):
-        _number_beside(ax, y, _signed(gain), 46, fontsize=9, weight="bold" if y >= num else "normal")
+        _number_beside(ax, y, signed(gain), 46, fontsize=9, weight="bold" if y >= num else "normal")
     _number_beside(ax, -0.7, f"{name_of(last)} − {name_of(before)}", 46, va="bottom", color=MUTED, fontsize=9)
     ax.axhline(num - 0.3, color=LIGHT, lw=0.8)
     _name_rows(ax, at, labels, xlabel, at >= num)
@@ -513,7 +509,7 @@ def differences(rows: Mapping[str, Mapping], xlabel: str, title="", note="", zer
         ax.plot([row["low"], row["high"]], [y, y], color=tone, lw=2)
         ax.plot(seeds, [y + 0.28] * len(seeds), "o", color=tone, ms=3.2, alpha=0.75, mew=0)
         ax.plot(row["points"], y, "o", color=tone, ms=8, mec="white", mew=1)
-        _number_beside(ax, y, _signed(row["points"]), 38)
+        _number_beside(ax, y, signed(row["points"]), 38)
     ax.margins(x=0.08)
     _name_rows(ax, range(len(rows)), [name_of(name) for name in rows], xlabel)
     return fig
@@ -539,7 +535,7 @@ def gap_curve(gaps: Mapping[float, Mapping | Sequence[float]], xlabel: str, ylab
     for x, row in rows.items():
         ax.plot([x, x], [row.get("low", np.nan), row.get("high", np.nan)], color=tone, lw=2)
         ax.plot([x * shift] * len(row["by_seed"]), row["by_seed"], "o", color=tone, ms=3.2, alpha=0.6, mew=0)
-        ax.annotate(_signed(row["points"]), (x, row["points"]), (12, 6), textcoords="offset points", color=tone)
+        ax.annotate(signed(row["points"]), (x, row["points"]), (12, 6), textcoords="offset points", color=tone)
     _log_axis(ax, [*rows])
     ax.set(xlabel=xlabel, ylabel=ylabel)
     return fig
@@ -596,7 +592,7 @@ def waterfall(paths: Mapping[str, Sequence[Mapping]], ceiling: Mapping, xlabel: 
                 ax.barh(y, added, 0.62, left=before, color=tone, ec=tone, lw=1.2)
                 x = (value + before) / 2 if is_wide else min(value, before)  # inside the bar, or left of it
                 ink = ("white" if is_wide else ACCENT) if tone == ACCENT else INK if is_wide else MUTED
-                ax.annotate(_signed(added, 1 if abs(added) >= 10 else 2), (x, y), (0 if is_wide else -6, 0), color=ink,
+                ax.annotate(signed(added, 1 if abs(added) >= 10 else 2), (x, y), (0 if is_wide else -6, 0), color=ink,
                             ha="center" if is_wide else "right", textcoords="offset points", va="center_baseline",
                             weight="bold")  # fmt: skip
             before = value
@@ -672,7 +668,7 @@ def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]], title="
     upper.set_yticks(range(len(values)), [name_of(name) for name in table.index])
     upper.set_title("Accuracy (%), highest of each column in bold", weight="normal", fontsize=9, color=MUTED)
     top = 3 * max(abs(gaps).max(), 1e-9)  # the palette's pale middle
-    texts = np.array([[_signed(gap, 1) for gap in row] for row in gaps])
+    texts = np.array([[signed(gap, 1) for gap in row] for row in gaps])
     _cells(lower, gaps, DIVERGING, -top, top, texts, np.ones_like(gaps, bool))
     lower.set_yticks(range(len(gaps)), [f"{name_of(a)} − {name_of(b).lower()}" for a, b in differences])
     lower.set_xticks(range(len(columns)), columns)

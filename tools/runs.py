@@ -106,7 +106,8 @@ class Task:
         steps = settings.get("num_epochs", 0) * settings.get("steps_per_epoch", 0)
         hours = f"{stored.get('time_seconds', 0) / 3600:.1f} h on {stored.get('environment', {}).get('device', '?')}"
         how = "the quick settings" if self.is_auto else f"the study's settings ({steps:,} steps; the study's: {hours})"
-        line = f"This page differs from the study: {'; '.join(words)}. It trains with {how}, in results/lab."
+        line = (f"This page differs from the study: {'; '.join(words)}. It trains with {how}, in results/lab; titles "
+                "and texts still describe the study's runs.")
         print("" if line in self.said else line + "\n", end="")
         self.said.add(line)
 
@@ -130,9 +131,7 @@ def begin(
     settings_tables.choose(task, "quick" if profile == "auto" else profile, changes)  # wrong names and kinds first
     device = start_device()
     needs = settings_tables.NEEDS[task] if not changes.get("dataset") else ()
-    if process_rank() == 0 and needs:
-        fetch_missing(needs, data_root, download)
-    missing = " and ".join(name for name in needs if not folders.is_there(name, data_root))
+    missing = " and ".join(fetch_missing(needs, data_root, download))  # in every process, one after the other
     reasons, is_auto = [], profile == "auto"
     if is_auto:
         reasons += ["changed: " + ", ".join(f"{name} = {value}" for name, value in changes.items())] if changes else []
@@ -143,7 +142,7 @@ def begin(
     elif profile == "study" and missing:
         raise ValueError(f"Profile study needs {missing} in {data_root}. Get it with `python3 run.py data`, or take "
                          "profile auto or quick.")  # fmt: skip
-    reason = f" ({'; '.join(reasons)}: short runs, whose figures are not the study's)" if reasons else ""
+    reason = f" ({'; '.join(reasons)}: short runs; titles and texts describe the study's)" if reasons else ""
     chosen = settings_tables.choose(task, profile, changes)
     torch.manual_seed(chosen.get("seed", 0))
     versions = " · ".join(f"{name} {version}" for name, version in environment(device).items())
@@ -308,8 +307,7 @@ TRAINED = {  # name: the run that trained it, and its name in NetSet.NETWORKS; "
     "srgan_x4": ("srgan_x4", "srresnet"), "resshuffle_x4": ("resshuffle_x4", "resshuffle"),
     "restore": ("joint_restoration/seed0/restore", "jointnet"), "colorize": ("colorization", "colorizer"),
     "joint_restoration": ("joint_restoration/seed0/joint", "jointnet"), "classifier": ("task2", "classifynet"),
-    **{arm: (f"multi/seed0/{arm}", "") for arm in
-       ("control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss")},
+    **{arm: (f"multi/seed0/{arm}", "") for arm in settings_tables.LADDER_ARMS},
 }  # fmt: skip
 
 

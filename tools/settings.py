@@ -16,7 +16,7 @@ NOTEBOOKS = {
     "joint_restoration": "study_joint_restoration.ipynb", "colorization": "study_colorization.ipynb",
 }  # fmt: skip
 # Settings that say which runs there are, or how they are tested. No training reads them, so they may change freely.
-WHICH_RUNS = {"sweep", "arms", "seeds", "adapt_lengths", "labels"}
+WHICH_RUNS = {"sweep", "arms", "arm_seeds", "seeds", "adapt_lengths", "labels"}
 NOT_TRAINED = WHICH_RUNS | {"dataset", "num_test", "num_unseen", "angle_batches", "our_learning_rate", "label_steps"}
 LADDER_ARMS = ["control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss"]
 JOINT_ARMS = ["classify", "restore", "joint", "joint_10", "separate"]
@@ -111,13 +111,15 @@ TABLES = {
         "lambda_sr": (1.0, 1.0, 1.0, "weight of L1 between restored and clean image"),
         "lambda_cls": (1.0, 1.0, 1.0, "weight of the cross-entropy"),
         "lambda_teacher": (1.0, 1.0, 1.0, "weight of the teacher's term, in the arms that have one"),
+        "attention_weight": (1e3, 1e3, 1e3, "in that term, of the distance between attention maps"),
         "label_smoothing": (0.05, 0.1, 0.0, ""),
         "adapt_epochs": (2, 16, 0, "epochs in which the classifier alone adapts"),
         "adapt_steps": (30, 175, 0, "steps of such an epoch"),
         "adapt_images": (4_000, 45_000, 0, "training images upsampled for it"),
         "adapt_rate": (0.3, 0.3, 0.0, "share of task 2's learning rate"),
+        "scratch_epochs": (2, 32, 0, "epochs of the arm that begins with initial weights, at task 2's learning rate"),
         "adapt_lengths": ({"1": [0]}, {"2": [0, 1, 2], "8": [0, 1, 2]}, {}, "other lengths of adaptation: seeds"),
-        "labels": ({}, {"1": [0, 1, 2], "4": [0, 1, 2], "10": [0, 1, 2], "40": [0, 2]}, {}, "% of the labels: seeds"),
+        "labels": ({}, {share: [0, 1, 2] for share in ("1", "4", "10", "40")}, {}, "% of the labels: seeds"),
         "label_steps": (0.1, 1.0, 1.0, "share of the study's steps for these"),
         "optimizer": ("adamw", "adamw", "sgd", "adam, adamw, muon or sgd"),
         "learning_rate": (1e-3, 1e-4, 5e-4, "peak, of fine-tuning"),
@@ -129,6 +131,7 @@ TABLES = {
         "sweep": ([], [10.0, 100.0, 1000.0], [], "other lambda_sr"),
         "arms": (LADDER_ARMS[:4], LADDER_ARMS, ["joint"], "the fine-tuned rungs"),
         "seeds": ([0], [0, 1, 2], [0], "random seeds of adaptation and fine-tuning"),
+        "arm_seeds": ({}, {}, {}, "an arm's random seeds, where not all"),
     },
     "resshuffle_x4": SUPER_RESOLUTION | {
         "network": ("resshuffle", "resshuffle", "resshuffle", "a name in NetSet.NETWORKS"),
@@ -217,6 +220,10 @@ class Settings(dict):
         """Take over other values, in place: cells that have read `settings` go on with them."""
         self.clear()
         self.update(others)
+
+    def seeds_of(self, arm: str) -> list[int]:
+        """The random seeds that an arm is trained with: all, but for those that `arm_seeds` names."""
+        return [seed for seed in self.seeds if seed in self.get("arm_seeds", {}).get(arm, self.seeds)]
 
     def trained(self, **changes) -> dict:
         """Those that training reads, with `changes`: what a run of `training.fit` is told and compared by."""

@@ -81,7 +81,7 @@ def figures(task: str, results: str | Path = ROOT / "results") -> dict[str, floa
             is_fraction = abs(part) <= 1 and re.search("accuracy$|share$|^unseen |^summary (clean|degraded)", name)
             found[name] = 100 * part if is_fraction else part
 
-    for key in run.keys() - {"settings", "environment", "data", "validation", "sweep", "finished"}:
+    for key in run.keys() - {"settings", "identity", "environment", "data", "validation", "sweep", "finished"}:
         collect(run[key], key)
     for key, part in CITED.get(task, {}).items():
         collect(part, key)

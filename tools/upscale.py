@@ -257,7 +257,7 @@ def upscale_files(paths: Sequence[str], name: str, out: str | None = None) -> No
         except (OSError, ValueError) as error:
             failed.append(str(error))
     if failed or not num_made:
-        raise ValueError("\nerror: ".join(failed) or "nothing was written.")
+        raise ValueError("\n".join(failed) or "nothing was written.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -271,15 +271,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if bool(args.images) == args.test_sets or (args.test_sets and (args.out or args.model in ("restore", "colorize"))):
         parser.error("either images (and --out), or --test-sets and a model that upscales")
     if args.test_sets:
-        return datasets.in_one_line(lambda: _show_test_sets(args.model, args.root), stopped="stopped.")
-    return datasets.in_one_line(lambda: upscale_files(args.images, args.model, args.out), stopped="stopped.")
+        from tools import sr  # which imports this module
 
-
-def _show_test_sets(name: str, root: str | Path) -> None:
-    from tools import sr
-
-    sr.show_test_sets(name, root)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        sr.show_test_sets(args.model, args.root)
+    else:
+        upscale_files(args.images, args.model, args.out)
+    return 0
