@@ -69,9 +69,11 @@ def attention(classifier, img):
 
     layers = [layer for layer in classifier.modules() if not isinstance(layer, nn.Dropout) and not [*layer.children()]]
     hooks = [layer.register_forward_hook(keep) for layer in layers]
-    logits = classifier(img)
-    for hook in hooks:
-        hook.remove()
+    try:
+        logits = classifier(img)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return logits, [F.normalize(part.float().square().mean(1).flatten(1)) for part in maps.values()]
 
 
@@ -125,7 +127,7 @@ COMPARISONS = {  # (below, above): what the difference is
     ("control", "frozen"): "super-resolution, after adaptation",
     ("control", "capacity"): "SRNet's layers without its training",
     ("capacity", "frozen"): "what SRNet learned on photographs",
-    ("scratch", "control"): "having learned from clean images before",
+    ("scratch", "control"): "clean images first (scratch sees small ones alone, for longer)",
     ("control", "control_distilled"): "a clean teacher, no super-resolution",
     ("frozen", "frozen_distilled"): "a clean teacher, after super-resolution",
     ("control_distilled", "frozen_distilled"): "super-resolution, with a clean teacher",
@@ -145,17 +147,17 @@ def upsampler_of(rung: str) -> str:
     return FIXED.get(rung) or ARMS[rung].upsampler
 
 
-def arms_table() -> pd.DataFrame:
+def arms_table(arms: Iterable[str] = ARMS) -> pd.DataFrame:
     """The arms for a notebook: input of the classifier, what is trained on downsampled images, loss."""
     extras = {soft_labels: " + teacher's probabilities", features_and_mixed_images: " + teacher's features"}
     rows = []
-    for arm in ARMS.values():
+    for arm in (ARMS[name] for name in arms):
         l1 = "L1 + " if arm.trains_sr and arm.lambda_sr is None else ""
         trained = "both networks" if arm.trains_sr else "the classifier" + ", from its initial weights" * arm.scratch
         extra = extras.get(arm.extra, " + a further term" if arm.extra else "")
-        extra += "; in adaptation also its attention maps" if arm.taught else ""
+        extra += " (in adaptation also its attention maps)" if arm.taught else ""
         rows.append([IMAGES_SEEN[arm.upsampler], trained, l1 + "cross-entropy" + extra])
-    return pd.DataFrame(rows, map(plots.name_of, ARMS), ["the classifier sees", "trained", "trained with"])
+    return pd.DataFrame(rows, map(plots.name_of, arms), ["the classifier sees", "trained", "trained with"])
 
 
 class Adaptation:
@@ -207,10 +209,10 @@ class Adaptation:
 
     def pretrained(self, arm: Arm, seed: int | None = None) -> dict:
         """The weights that an arm's adaptation starts from; of a seed, also those that it ended with."""
-        used = {"task1": arm.upsampler == "srnet", "task2": not arm.scratch}
+        used = {"task1": arm.upsampler == "srnet", "task2": not arm.scratch or arm.taught or arm.extra}
         origins = {part: self.weights[part] for part in self.weights if used[part]}
-        if seed is not None and self.settings.adapt_epochs:
-            origins["adapted"] = self.adapt(arm, seed).info["weights"]
+        if seed is not None and (adapted := self.adapt(arm, seed)):
+            origins["adapted"] = adapted.info["weights"]
         return origins
 
     def upsampled(self, upsampler: str) -> list[Tensor]:
@@ -236,20 +238,26 @@ class Adaptation:
         recipe, s = dict(self.prepare().classifier_run.info["settings"]), self.settings
         names = ["flip", "shift", "mixed_precision", "save_fp16"]
         names += ["lambda_teacher", "attention_weight"] if arm.taught else []
-        share, usual = (1.0, s.scratch_epochs) if arm.scratch else (s.adapt_rate, s.adapt_epochs)
+        rate = recipe["learning_rate"] * (1.0 if arm.scratch else s.adapt_rate)
         return recipe | {name: s[name] for name in names} | {
-            "seed": seed, "num_epochs": epochs or usual, "steps_per_epoch": s.adapt_steps,
-            "num_images": s.adapt_images, "learning_rate": recipe["learning_rate"] * share}  # fmt: skip
+            "seed": seed, "num_epochs": epochs or self.usual_epochs(arm), "steps_per_epoch": s.adapt_steps,
+            "num_images": s.adapt_images, "learning_rate": rate}  # fmt: skip
+
+    def usual_epochs(self, arm: Arm) -> int:
+        """How long an arm adapts where nothing else is asked for."""
+        if arm.scratch and not self.settings.scratch_epochs:
+            raise ValueError("the arm scratch begins with initial weights: scratch_epochs must be 1 or more, found 0.")
+        return self.settings.scratch_epochs if arm.scratch else self.settings.adapt_epochs
 
     def adapt(self, arm: Arm, seed: int, epochs: int | None = None, needs_weights: bool = False) -> Run | None:
         """An arm's ClassifyNet, trained further by task 2's recipe on upsampled images; None where there is no
-        adaptation. Arms that differ in fine-tuning alone share it. A teacher sees the same image, as clean as it was.
+        adaptation. Arms that differ in fine-tuning alone share it. A teacher sees the clean image, augmented alike.
         epochs: other than the settings', which are read when training begins: the page may turn to the quick ones.
         """
         upsampler, taught, scratch = arm.upsampler, arm.taught, arm.scratch
-        if self.prepare().settings.adapt_epochs == epochs:
+        if self.prepare().usual_epochs(arm) == epochs:
             epochs = None
-        if epochs == 0 or not (epochs or self.settings.adapt_epochs):
+        if epochs == 0 or not (epochs or self.usual_epochs(arm)):
             return None
 
         def settings():
@@ -278,11 +286,12 @@ class Adaptation:
             loss = cross_entropy(logits, {"label": labels}, settings())
             return {"accuracy": metrics.accuracy(logits, labels), "loss": loss}
 
-        name = f"adapted_{upsampler}" + "_taught" * taught + "_scratch" * scratch + f"_{epochs}_epochs" * bool(epochs)
+        parts = {"adapted": True, upsampler: True, "taught": taught, "scratch": scratch, f"{epochs}_epochs": epochs}
+        name = "_".join(part for part, holds in parts.items() if holds)
         return training.fit(
             self.task, network, adapt_loss, batches, validate, self.train_set, self.degradation, f"seed{seed}/{name}",
             report=self.report, stream="adaptation", needs_weights=needs_weights, settings=settings,
-            pretrained=lambda: self.pretrained(Arm(upsampler, scratch=scratch)))
+            pretrained=lambda: self.pretrained(Arm(upsampler, taught=taught, scratch=scratch)))
 
     def adapted(self, arm: Arm, seed: int) -> nn.Module:
         """The classifier after the whole adaptation."""
@@ -341,8 +350,12 @@ class Ladder(Adaptation):
 
     def train(self) -> "Ladder":
         """Every run that the settings ask for: arms and seeds, other weights and lengths of adaptation, few labels."""
-        if unknown := sorted(set(self.settings.arms) - set(ARMS)):
+        if unknown := sorted({*self.settings.arms, *self.settings.arm_seeds} - set(ARMS)):
             raise ValueError(f"there is no arm {', '.join(unknown)}; there are {', '.join(ARMS)}.")
+        for arm, seeds in self.settings.arm_seeds.items():
+            if self.settings.seeds[0] not in seeds or not set(seeds) <= set(self.settings.seeds):
+                raise ValueError(f"arm_seeds of {arm} must be some of seeds, {self.settings.seeds}, the first of them "
+                                 f"included; found {seeds}.")
 
         def train():
             s = self.prepare().settings
@@ -620,10 +633,10 @@ def gaps(ladder: Ladder) -> dict[int, list[float]]:
     def best(arm, seed, epochs):
         return ladder.adapt(ARMS[arm], seed, epochs).info["validation"]["accuracy_valid"]
 
-    s = ladder.settings
-    lengths = {int(epochs): [seed for seed in seeds if seed in s.seeds] for epochs, seeds in s.adapt_lengths.items()}
+    s, both = ladder.settings, [seed for seed in ladder.seeds("control") if seed in ladder.seeds("frozen")]
+    lengths = {int(epochs): [seed for seed in seeds if seed in both] for epochs, seeds in s.adapt_lengths.items()}
     return {epochs: [100 * (best("frozen", seed, epochs) - best("control", seed, epochs)) for seed in seeds]
-            for epochs, seeds in sorted((lengths | {s.adapt_epochs: s.seeds}).items()) if s.adapt_epochs and seeds}
+            for epochs, seeds in sorted((lengths | {s.adapt_epochs: both}).items()) if s.adapt_epochs and seeds}
 
 
 def ladders_table(task: Task) -> pd.DataFrame:

@@ -34,6 +34,7 @@ import re
 import subprocess
 import sys
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -316,8 +317,11 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except BrokenPipeError:  # `run.py list | head`
         sys.exit(1)
-    except (OSError, ValueError) as error:  # a full disk, a damaged file, a setting that cannot be
-        sys.exit(f"run.py: {error}")
+    # a full disk, a damaged file, a setting that cannot be, a loss that is not finite, a weight too large for float16
+    except (OSError, ValueError, FloatingPointError, OverflowError) as error:
+        cells = [f"{place}, line {line}" for place, line, *_ in traceback.extract_tb(error.__traceback__)
+                 if ".ipynb " in place]  # fmt: skip
+        sys.exit(f"run.py: {error}" + (f" ({cells[-1]})" if cells else ""))
     except ModuleNotFoundError as error:
         sys.exit(f"run.py: {error.name} is not installed in {sys.executable}: install it, or drop --no-venv")
     except KeyboardInterrupt:

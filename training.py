@@ -26,7 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from tools import files, runs
-from tools.files import plain, process_count, process_rank
+from tools.files import broadcast, plain, process_count, process_rank
 from tools.identity import identity as make_identity
 from tools.runs import Run, Task
 
@@ -192,8 +192,8 @@ def _place(task: Task, make_settings, makers, handed, data, degradation, part, m
 def _begun(run: "_Training") -> Iterator["_Training"]:
     """The run, with its folder locked where there is something to train."""
     with contextlib.ExitStack() as resources:
-        if not _broadcast(bool(run.finished)):
-            resources.enter_context(files.locked(run.folder, _broadcast))
+        if not broadcast(bool(run.finished)):
+            resources.enter_context(files.locked(run.folder, broadcast))
         run.finished, run.started = runs.read_run(run.folder), time.perf_counter()  # another may have finished it
         yield run
 
@@ -284,7 +284,7 @@ class _Training:
             history = pd.DataFrame(self.rows)
             best_row = history.loc[len(history) - 1 - self._epochs_since_best()]
             self._write_weights_and_history()
-            _broadcast(None)  # the first process has written its files
+            broadcast(None)  # the first process has written its files
             self.info |= {
                 "finished": True, "time_seconds": self.rows[-1]["time_seconds"], "best_epoch": int(best_row["epoch"]),
                 "validation": {name: float(best_row[name]) for name in history if name.endswith("_valid")},
@@ -293,7 +293,7 @@ class _Training:
                 "ended": datetime.datetime.now().isoformat(timespec="milliseconds"),
             }  # fmt: skip
             runs.write_info(self.folder, self.info)
-            _broadcast(None)
+            broadcast(None)  # and run.json
             self.finished = Run(self.folder, plain(self.info), history)
         if process_rank() == 0:
             with contextlib.suppress(OSError):  # what a finished run shows needs no writing
@@ -311,7 +311,7 @@ class _Training:
         rate = self.settings["learning_rate"] * make_schedule(self.settings)(self.epoch * self.step - 1)
         with torch.no_grad():
             scores = self.validate(self.eval_model.eval()) if process_rank() == 0 else {}
-        scores = _broadcast({f"{name}_valid": float(value) for name, value in scores.items()})
+        scores = broadcast({f"{name}_valid": float(value) for name, value in scores.items()})
         losses = _mean_over_processes({name: float(value) / self.step for name, value in self.sums.items()})
         seconds = self.seconds_before + time.perf_counter() - self.started
         self.rows.append(
@@ -451,15 +451,6 @@ def synchronize_batch_norm(model: nn.Module) -> None:
     for layer in model.modules() if process_count() > 1 else ():
         if type(layer) is nn.BatchNorm2d:
             layer.__class__ = _SharedBatchNorm
-
-
-def _broadcast(values):
-    """The first process's value, on all."""
-    if process_count() == 1:
-        return values
-    shared = [values]
-    dist.broadcast_object_list(shared)
-    return shared[0]
 
 
 def _mean_over_processes(values: dict[str, float]) -> dict[str, float]:

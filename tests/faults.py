@@ -5,6 +5,7 @@ results/faults.json; tests/test_runs.py tries a few of each. Every function take
 how many were survived.
 """
 import contextlib
+import faulthandler
 import hashlib
 import io
 import random
@@ -125,6 +126,7 @@ def fuzzed_images(count: int, folder: Path) -> int:
         path.write_bytes(content)
         out.unlink(missing_ok=True)
         started = time.monotonic()
+        faulthandler.dump_traceback_later(60, exit=True)  # a decoder that never returns stops here
         try:
             img = datasets.read_image(path)
             if img[0].numel() <= 1024:
@@ -134,6 +136,7 @@ def fuzzed_images(count: int, folder: Path) -> int:
                 survived += 1
         except ValueError as error:
             survived += str(path) in str(error)
+        faulthandler.cancel_dump_traceback_later()
         survived -= time.monotonic() - started > 10
     strays = {p.name for p in folder.iterdir()} - {"out.png", *(f"fuzzed.{kind}" for kind, _ in seeds)}
     return survived - bool(strays)

@@ -29,7 +29,8 @@ def layers(network, kind):
 
 
 @pytest.mark.parametrize("network, shape_in, shape_out", [
-    (small_sr(1), (1, 3, 5, 7), (1, 3, 5, 7)),
+    (small_sr(1), (1, 3, 5, 7), (1, 3, 5, 7)), (small_sr(3), (1, 3, 6, 5), (1, 3, 18, 15)),
+    (NetSet.ResShuffle(3, num_channels=8, num_blocks=1), (1, 3, 4, 7), (1, 3, 12, 21)),
     (NetSet.ResShuffle(8, num_channels=8, num_blocks=1).eval(), (1, 3, 1, 2), (1, 3, 8, 16)),
     (NetSet.Discriminator(4, 8), (3, 3, 17, 30), (3,)),
     (NetSet.UNet(1, 2, (8, 16, 32)), (2, 1, 12, 20), (2, 2, 12, 20)),

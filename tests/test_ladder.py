@@ -181,9 +181,9 @@ def test_scratch_begins_with_initial_weights_of_its_seed_and_learns_at_task_2_s_
 
 
 def test_an_arm_is_trained_with_the_seeds_that_it_names(tmp_path):
-    few = {"arms": ["control", "task_only"], "arm_seeds": {"task_only": [1]}, "sweep": [], "adapt_epochs": 0}
+    few = {"arms": ["control", "task_only"], "arm_seeds": {"task_only": [0]}, "sweep": [], "adapt_epochs": 0}
     rungs = build(tmp_path, **few).train()
-    assert [*rungs.runs] == [("control", 0), ("control", 1), ("task_only", 1)] and rungs.seeds("task_only") == [1]
+    assert [*rungs.runs] == [("control", 0), ("control", 1), ("task_only", 0)] and rungs.seeds("task_only") == [0]
 
 
 def test_a_second_ladder_reads_what_the_first_trained_and_whatever_is_edited_is_another_one(trained, monkeypatch):
@@ -269,6 +269,8 @@ def test_disagreements_hold_gains_then_losses(scores):
 
 
 @pytest.mark.parametrize("changes, data, said", [
+    ({"arms": ["scratch"], "scratch_epochs": 0}, {}, "scratch_epochs must be 1 or more"),
+    ({"arm_seeds": {"contrl": [0]}}, {}, "no arm contrl"), ({"arm_seeds": {"joint": [1]}}, {}, "the first of them"),
     ({"num_valid": 10}, {}, "num_valid must be task 2's"), ({"arms": ["jiont"]}, {}, "no arm jiont; there are scratch"),
     ({}, {"name": "CIFAR-10", "fingerprint": "ab"}, "trained on CIFAR-10, not on this drawn.*run task2_classify.ipynb"),
 ])  # fmt: skip

@@ -469,8 +469,8 @@ def test_two_processes_train_as_one(tmp_path):
 import pathlib, threading; from filelock import FileLock
 import training; from tests import test_training; from tools import files, runs
 print("started", runs.start_device(0))
-files.POLL, folder, agreed, broadcast = 0.2, pathlib.Path({str(tmp_path / 'two')!r}), [], training._broadcast
-training._broadcast = lambda value: agreed.append(value) or broadcast(value)
+files.POLL, folder, agreed, broadcast = 0.2, pathlib.Path({str(tmp_path / 'two')!r}), [], training.broadcast
+training.broadcast = lambda value: agreed.append(value) or broadcast(value)
 (folder / "joint" / "task2").mkdir(parents=True, exist_ok=True)
 lock = FileLock(folder / "joint" / "task2" / "run.lock", thread_local=False)
 if runs.process_rank() == 0:

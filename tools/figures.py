@@ -46,7 +46,7 @@ def waterfall_paths(table: pd.DataFrame, words: Mapping) -> tuple[dict, dict]:
 def waterfall(scores, table: pd.DataFrame) -> Figure:
     """The way from degraded to clean, step by step."""
     words, title = WORDS["en"], "Adaptation brings most; super-resolution adds one point, at ten times the cost"
-    num, seeds = len(scores.ladder.test_lr), len(scores.settings.seeds)
+    num, seeds = len(scores.ladder.test_lr), max(table.seeds)
     note = f"{scores.test_set.name}, {num:,} test images, mean of {seeds} seeds"
     return plots.waterfall(*waterfall_paths(table, words), words["accuracy"], title=title, note=note)
 
@@ -117,7 +117,8 @@ def stages_panel(scores, stages: list[str], index: Tensor) -> Figure:
 def hero(scores, table: pd.DataFrame, language: str = "en", font: str | None = None) -> Figure:
     """README's figure: an image that super-resolution helps, one that it harms, and the waterfall."""
     words, strips = WORDS[language], []
-    seeds, clean = scores.settings.seeds, scores.correct("clean", [scores.first])[0]
+    seeds = [seed for seed in scores.ladder.seeds("control") if seed in scores.ladder.seeds("frozen")]
+    clean = scores.correct("clean", [scores.first])[0]
     frozen, control = (scores.correct(rung, seeds) for rung in ("frozen", "control"))
     for label, alone in (("helps", frozen & ~control), ("harms", control & ~frozen)):
         sure = sum(scores.test(rung)["probability"] for rung in ("frozen", "control")) * clean

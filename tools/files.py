@@ -24,6 +24,14 @@ def process_count() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def broadcast(value):
+    """The first process's value, in all of them; they wait for it."""
+    shared = [value]
+    if process_count() > 1:
+        dist.broadcast_object_list(shared)
+    return shared[0]
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then move it into place: a reader sees the old file or the new one.
     OSError names the file that could not be written.

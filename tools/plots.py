@@ -532,10 +532,13 @@ def gap_curve(gaps: Mapping[float, Mapping | Sequence[float]], xlabel: str, ylab
     tone, shift = color_of("frozen"), (max(rows) / min(rows)) ** 0.015
     ax.axhline(0, color=INK, ls=DASHED, lw=1.2)
     ax.plot([*rows], [row["points"] for row in rows.values()], "-o", color=tone, ms=8, mec="white", mew=1)
-    for x, row in rows.items():
+    heights = [-np.inf, *(row["points"] for row in rows.values()), -np.inf]
+    for (x, row), before, after in zip(rows.items(), heights, heights[2:], strict=False):
         ax.plot([x, x], [row.get("low", np.nan), row.get("high", np.nan)], color=tone, lw=2)
         ax.plot([x * shift] * len(row["by_seed"]), row["by_seed"], "o", color=tone, ms=3.2, alpha=0.6, mew=0)
-        ax.annotate(signed(row["points"]), (x, row["points"]), (12, 6), textcoords="offset points", color=tone)
+        side, place = ("left", (12, 6)) if after <= row["points"] else ("right", (-8, 6))  # clear of the line
+        side, place = ("center", (0, -18)) if min(before, after) > row["points"] else (side, place)
+        ax.annotate(signed(row["points"]), (x, row["points"]), place, textcoords="offset points", color=tone, ha=side)
     _log_axis(ax, [*rows])
     ax.set(xlabel=xlabel, ylabel=ylabel)
     return fig

@@ -23,7 +23,7 @@ import NetSet
 from tools import files, folders, plots
 from tools import settings as settings_tables
 from tools.download import fetch_missing
-from tools.files import hash_of, plain, process_count, process_rank
+from tools.files import broadcast, hash_of, plain, process_count, process_rank
 from tools.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,7 +98,7 @@ class Task:
     def _asks_for_some_runs_alone(self) -> bool:
         """Whether the changes only say which of the study's runs are to be trained."""
         study = settings_tables.choose(self.name, "study")
-        return all(name in settings_tables.WHICH_RUNS and set(value) <= set(study[name])
+        return all(name == "arm_seeds" or (name in settings_tables.WHICH_RUNS and set(value) <= set(study[name]))
                    for name, value in self.changes.items())  # fmt: skip
 
     def _say_difference(self, stored: Mapping, words: list[str]) -> None:
@@ -131,7 +131,8 @@ def begin(
     settings_tables.choose(task, "quick" if profile == "auto" else profile, changes)  # wrong names and kinds first
     device = start_device()
     needs = settings_tables.NEEDS[task] if not changes.get("dataset") else ()
-    missing = " and ".join(fetch_missing(needs, data_root, download))  # in every process, one after the other
+    missing = broadcast(fetch_missing(needs, data_root, download) if process_rank() == 0 else [])  # all wait for it
+    missing = " and ".join(missing)
     reasons, is_auto = [], profile == "auto"
     if is_auto:
         reasons += ["changed: " + ", ".join(f"{name} = {value}" for name, value in changes.items())] if changes else []
@@ -327,7 +328,8 @@ def load_network(name: str, results_root: str | Path = ROOT / "results") -> nn.M
         model = NetSet.make(run.info["settings"], network)
     else:
         first, second = (read_info(root / task)["settings"] for task in ("task1", "task2"))
-        sr = NetSet.BicubicUpsampler(2) if name == "control" else NetSet.make(first, "srnet")
+        has_sr = any(weight.startswith("sr.") for weight in files.read_tensors(run.folder / "model.pth"))
+        sr = NetSet.make(first, "srnet") if has_sr else NetSet.BicubicUpsampler(2)
         model = NetSet.MultiTaskNet(sr, NetSet.make(second, "classifynet"))
     return run.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -253,3 +253,5 @@ def show_test_sets(name: str, data_root: str | Path = datasets.DATA_ROOT) -> Non
             label = metrics.protocol_label("psnr_db", protocol, model.scale_factor)
             values = f"{rows.psnr_db.mean():6.2f} {rows.ssim.mean():.4f}  {label} and SSIM".replace("nan", "  –")
             print(f"{test_set.name:12} {method:14} {values}, {rows.psnr_db.count()} of {len(rows)} images")
+    if missing := [name for name in names if not datasets.is_there(name, data_root)]:
+        print(f"Not in {data_root}: {', '.join(missing)}; `python3 run.py data` says how to get them.")
