@@ -274,7 +274,8 @@ class Adaptation:
             for index in datasets.sample(len(images), s["batch_size"], s["steps_per_epoch"], generator):
                 both = torch.cat([images[index], self.images[index]], 1) if taught else images[index]
                 both = datasets.to_float(datasets.augment(both, s["flip"], s["shift"], s["cutout"], generator))
-                yield {"img": both[:, :3], "hr_img": both[:, 3:], "label": self.labels[index]}
+                clean = {"hr_img": both[:, 3:]} if taught else {}
+                yield {"img": both[:, :3], "label": self.labels[index]} | clean
 
         def adapt_loss(model, batch):
             if taught:
