@@ -321,7 +321,7 @@ if __name__ == "__main__":
     except (OSError, ValueError, FloatingPointError, OverflowError) as error:
         cells = [f"{place}, line {line}" for place, line, *_ in traceback.extract_tb(error.__traceback__)
                  if ".ipynb " in place]  # fmt: skip
-        sys.exit(f"run.py: {error}" + (f" ({cells[-1]})" if cells else ""))
+        sys.exit(f"run.py: error: {error}" + (f" ({cells[-1]})" if cells else ""))
     except ModuleNotFoundError as error:
         sys.exit(f"run.py: {error.name} is not installed in {sys.executable}: install it, or drop --no-venv")
     except KeyboardInterrupt:
