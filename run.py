@@ -252,7 +252,8 @@ def test(args: list[str]) -> int:
         return failed
     if ruff := python("-m", "ruff", "check", "."):
         print("ruff check failed, see above; the tests follow all the same", flush=True)
-    return python("-m", "pytest", *(arg for arg in args if arg != "--long")) or ruff
+    at_once = ["-n", "auto", "--maxprocesses=4", "--dist=worksteal"]  # each process imports torch
+    return python("-m", "pytest", *at_once, *(arg for arg in args if arg != "--long")) or ruff
 
 
 def summarize(tasks: list[str]) -> str:
