@@ -143,7 +143,7 @@ def train(args: list[str]) -> int:
     if options.arm:
         changes["arms"] = [options.arm]
     if options.seed is not None:
-        changes |= {"seeds": [options.seed]} if "seeds" in table else {"seed": options.seed}
+        changes |= {"seeds": [options.seed], "arm_seeds": {}} if "seeds" in table else {"seed": options.seed}
     if missing := [name for name in ("arms", "seed", "seeds") if name in changes and name not in table]:
         parser.error(f"{path.name} has no {missing[0]} to choose from.")
     name, _, text = (options.sweep or "").partition("=")
@@ -177,8 +177,7 @@ def missing_runs(name: str) -> list[tuple[str, list[str], str]]:
     s, folder = choose(task, "study"), ROOT / "results" / task
     parts = {"": [], **({"srresnet": []} if task == "srgan_x4" else {})}
     if "seeds" in s:
-        parts = {f"seed{seed}/{arm}": ["--arm", arm, "--seed", str(seed)] for arm in s.arms for seed in s.seeds_of(arm)
-                 if arm != "separate" or seed == s.seeds[0]}  # fmt: skip
+        parts = {f"seed{seed}/{arm}": ["--arm", arm, "--seed", str(seed)] for arm in s.arms for seed in s.seeds_of(arm)}
     elif "arms" in s:
         parts = {arm if arm != s.arms[-1] else "": ["--arm", arm] for arm in s.arms}
     if task == "multi":

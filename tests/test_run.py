@@ -53,13 +53,14 @@ def test_help_and_unknown_commands_run_nothing(project):
     assert not (project / ".venv").exists()
 
 
-ONE = {"sweep": [], "adapt_lengths": {}, "labels": {}}
+ONE = {"sweep": [], "adapt_lengths": {}, "labels": {}}  # --seed also trains an arm that the study has at fewer seeds
 
 
 @pytest.mark.parametrize("options, profile, changes", [
-    (["multi_learning.ipynb", "--arm", "joint", "--seed", "1"], "study", [{"arms": ["joint"], "seeds": [1], **ONE}]),
+    (["multi_learning.ipynb", "--arm", "joint", "--seed", "1"], "study",
+     [{"arms": ["joint"], "seeds": [1], "arm_seeds": {}, **ONE}]),
     (["multi_learning.ipynb", "--profile", "quick", "--seed", "0", "changes={'num_test': 50}"], "quick",
-     [{"num_test": 50, "seeds": [0], **ONE}]),
+     [{"num_test": 50, "seeds": [0], "arm_seeds": {}, **ONE}]),
     (["task1_sr.ipynb", "--seed", "1", "num_blocks=3"], "study", [{"num_blocks": 3, "seed": 1}]),
     (["task1_sr.ipynb", "--sweep", "num_blocks=1,2"], "study", [{"num_blocks": 1}, {"num_blocks": 2}]),
     (["task1_sr.ipynb", "--sweep", "network=srnet,mine"], "study", [{"network": "srnet"}, {"network": "mine"}]),

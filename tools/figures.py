@@ -55,10 +55,10 @@ def over_control(scores) -> Figure:
     """Every fine-tuned arm against the control, as paired differences."""
     arms = [rung for rung in scores.rungs if rung in ARMS and rung != "control"]
     rows = {rung: scores.compare(rung, "control") for rung in arms}
-    note = (f"{scores.test_set.name}, {len(scores.ladder.test_lr):,} test images; lines: 95 % confidence intervals "
-            f"over {rows[arms[0]]['covers']}; small dots: seeds")
+    note = (f"{scores.test_set.name}, {len(scores.ladder.test_lr):,} test images; small dots: seeds; lines: 95 % "
+            "confidence intervals over images and, where there are several, seeds")
     return plots.differences(rows, "Accuracy over the control (points)", note=note,
-                             title="Behind SRNet every arm gains about a point, whatever its loss", zero="control")
+                             title="Frozen has the whole gain: neither other losses nor a teacher add to it", zero="control")
 
 
 def angles(found: Mapping[str, Mapping[str, Mapping]]) -> Figure:

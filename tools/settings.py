@@ -18,7 +18,8 @@ NOTEBOOKS = {
 # Settings that say which runs there are, or how they are tested. No training reads them, so they may change freely.
 WHICH_RUNS = {"sweep", "arms", "arm_seeds", "seeds", "adapt_lengths", "labels"}
 NOT_TRAINED = WHICH_RUNS | {"dataset", "num_test", "num_unseen", "angle_batches", "our_learning_rate", "label_steps"}
-LADDER_ARMS = ["control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss"]
+LADDER_ARMS = ["control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss", "control_distilled",
+               "frozen_distilled"]
 JOINT_ARMS = ["classify", "restore", "joint", "joint_10", "separate"]
 
 DATASET = (None, None, None, "a folder in data_root with train/CLASS/ and test/CLASS/; None: CIFAR-10")
@@ -131,7 +132,7 @@ TABLES = {
         "sweep": ([], [10.0, 100.0, 1000.0], [], "other lambda_sr"),
         "arms": (LADDER_ARMS[:4], LADDER_ARMS, ["joint"], "the fine-tuned rungs"),
         "seeds": ([0], [0, 1, 2], [0], "random seeds of adaptation and fine-tuning"),
-        "arm_seeds": ({}, {}, {}, "an arm's random seeds, where not all"),
+        "arm_seeds": ({}, {"control_distilled": [0], "frozen_distilled": [0]}, {}, "an arm's seeds, where not all"),
     },
     "resshuffle_x4": SUPER_RESOLUTION | {
         "network": ("resshuffle", "resshuffle", "resshuffle", "a name in NetSet.NETWORKS"),
@@ -181,7 +182,8 @@ TABLES = {
         "num_epochs": (2, 9, 100, ""),
         "steps_per_epoch": (50, 351, 351, ""),
         "arms": (JOINT_ARMS[:4], JOINT_ARMS, JOINT_ARMS, "the networks that are compared"),
-        "seeds": ([0], [0, 1, 2], [0], "random seeds; separate is trained with the first one alone"),
+        "seeds": ([0], [0, 1, 2], [0], "random seeds"),
+        "arm_seeds": ({}, {"separate": [0]}, {}, "an arm's random seeds, where not all"),
     },
     "colorization": OPTIMIZATION | {
         "network": ("colorizer", "colorizer", "colorizer", "a name in NetSet.NETWORKS"),
@@ -222,8 +224,12 @@ class Settings(dict):
         self.update(others)
 
     def seeds_of(self, arm: str) -> list[int]:
-        """The random seeds that an arm is trained with: all, but for those that `arm_seeds` names."""
-        return [seed for seed in self.seeds if seed in self.get("arm_seeds", {}).get(arm, self.seeds)]
+        """The random seeds that an arm is trained with: all, or those that `arm_seeds` names."""
+        seeds = self.arm_seeds.get(arm, self.seeds)
+        if self.seeds[0] not in seeds or not set(seeds) <= set(self.seeds):
+            raise ValueError(f"arm_seeds of {arm} must be some of seeds, {self.seeds}, the first of them included; "
+                             f"found {seeds}.")  # fmt: skip
+        return seeds
 
     def trained(self, **changes) -> dict:
         """Those that training reads, with `changes`: what a run of `training.fit` is told and compared by."""

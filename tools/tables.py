@@ -120,6 +120,7 @@ def answers(name: str) -> Iterable[tuple[str, str]]:
 WORDS = {  # what is not its own name with spaces; Chinese falls back on English
     "en": {
         "clean": "clean (ceiling)", "degraded": "degraded (floor)", "control": "**control**", "frozen": "**frozen**",
+        "control_distilled": "control, distilled", "frozen_distilled": "frozen, distilled",
         "srnet": "**SRNet**", "srresnet": "SRResNet", "resshuffle": "**ResShuffle**", "srgan": "SRGAN",
         "truth": "originals", "course": "course document", "sees": "the classifier sees", "accuracy": "accuracy (%)",
         "over": "over the control (points)", "luma": "{}, luma", "reference": "Set14, RGB",
