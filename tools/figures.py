@@ -57,8 +57,8 @@ def over_control(scores) -> Figure:
     rows = {rung: scores.compare(rung, "control") for rung in arms}
     note = (f"{scores.test_set.name}, {len(scores.ladder.test_lr):,} test images; small dots: seeds; lines: 95 % "
             "confidence intervals over images and, where there are several, seeds")
-    return plots.differences(rows, "Accuracy over the control (points)", note=note,
-                             title="Frozen has the whole gain: neither other losses nor a teacher add to it", zero="control")
+    return plots.differences(rows, "Accuracy over the control (points)", note=note, zero="control",
+                             title="Frozen has the whole gain: neither other losses nor a teacher add to it")
 
 
 def angles(found: Mapping[str, Mapping[str, Mapping]]) -> Figure:
