@@ -192,6 +192,15 @@ def test_networks_are_compared_as_built_and_those_that_are_not_trained_by_their_
     assert before != of()  # put in its place from outside
 
 
+def test_the_first_optimizer_of_a_class_is_no_edit(monkeypatch):
+    """torch wraps the class's `step` when it makes one: a page that trains and is run again is the same page."""
+    step = training.Muon.step
+    monkeypatch.setattr(training.Muon, "step", step.__wrapped__ if hasattr(step, "hooked") else step)
+    before = identity.identity({}, {}, optimizer=training.make_optimizers)
+    training.make_optimizers(NetSet.make({"network": "srnet"}), {"optimizer": "muon", "learning_rate": 1.0})
+    assert training.Muon.step.hooked and identity.identity({}, {}, optimizer=training.make_optimizers) == before
+
+
 def test_it_takes_a_few_milliseconds():
     handed = {"optimizer": training.make_optimizers, "loop": training.train_epoch, "augment": datasets.augment}
     network = NetSet.MultiTaskNet(NetSet.SRNet(), NetSet.ClassifyNet())

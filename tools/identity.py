@@ -23,13 +23,12 @@ from torch import Tensor, nn
 from tools.files import hash_of, plain
 
 ROOT, STARTED = os.path.dirname(os.path.dirname(os.path.realpath(__file__))), time.time()
-TRAINED = ("network", "generator", "discriminator")  # roles whose weights are what training changes
 
 
 def identity(settings: Mapping, data: Mapping, degradation=None, **handed) -> dict:
     """Of a run, or of an answer that is kept. handed: by its role, what made it: loss=function, network=module."""
-    reader = _Reader()
-    roles = {role: reader.module(thing, role not in TRAINED) if isinstance(thing, nn.Module) else reader.read(thing)
+    reader, trained = _Reader(), ("network", "generator", "discriminator")  # whose weights are what training changes
+    roles = {role: reader.module(thing, role not in trained) if isinstance(thing, nn.Module) else reader.read(thing)
              for role, thing in handed.items()}  # fmt: skip
     return plain({"settings": settings, "data": data, "degradation": described(degradation), "roles": roles})
 
@@ -88,6 +87,7 @@ class _Reader:
         """A class of our own: its bases, methods and values."""
         parts = {"class": kind.__qualname__, "bases": self.read(kind.__bases__)}
         for name, entry in vars(kind).items():
+            entry = entry.__wrapped__ if hasattr(entry, "hooked") else entry  # torch wraps `step` of an optimizer it made
             if isinstance(entry, (property, functools.cached_property, classmethod, staticmethod)):
                 entry = next(filter(None, (getattr(entry, place, None) for place in ("fget", "func", "__func__"))))
             code = getattr(getattr(entry, "__wrapped__", entry), "__code__", None)  # a dataclass's own have no source
