@@ -87,7 +87,7 @@ class _Reader:
         """A class of our own: its bases, methods and values."""
         parts = {"class": kind.__qualname__, "bases": self.read(kind.__bases__)}
         for name, entry in vars(kind).items():
-            entry = entry.__wrapped__ if hasattr(entry, "hooked") else entry  # torch wraps `step` of an optimizer it made
+            entry = entry.__wrapped__ if hasattr(entry, "hooked") else entry  # torch wraps an optimizer's step
             if isinstance(entry, (property, functools.cached_property, classmethod, staticmethod)):
                 entry = next(filter(None, (getattr(entry, place, None) for place in ("fget", "func", "__func__"))))
             code = getattr(getattr(entry, "__wrapped__", entry), "__code__", None)  # a dataclass's own have no source
