@@ -126,7 +126,7 @@ COMPARISONS = {  # (below, above): what the difference is
     ("cascade", "frozen"): "adaptation, after super-resolution",
     ("control", "frozen"): "super-resolution, after adaptation",
     ("control", "capacity"): "SRNet's layers without its training",
-    ("capacity", "frozen"): "what SRNet learned on photographs",
+    ("capacity", "frozen"): "SRNet's training: photographs, and far more steps",
     ("scratch", "control"): "clean images first (scratch sees small ones alone, for longer)",
     ("control", "control_distilled"): "a clean teacher, no super-resolution",
     ("frozen", "frozen_distilled"): "a clean teacher, after super-resolution",

@@ -540,6 +540,7 @@ def gap_curve(gaps: Mapping[float, Mapping | Sequence[float]], xlabel: str, ylab
         side, place = ("center", (0, -18)) if min(before, after) > row["points"] else (side, place)
         ax.annotate(signed(row["points"]), (x, row["points"]), place, textcoords="offset points", color=tone, ha=side)
     _log_axis(ax, [*rows])
+    ax.margins(x=0.18)  # room for a number left of the first point
     ax.set(xlabel=xlabel, ylabel=ylabel)
     return fig
 
