@@ -127,7 +127,7 @@ COMPARISONS = {  # (below, above): what the difference is
     ("control", "frozen"): "super-resolution, after adaptation",
     ("control", "capacity"): "SRNet's layers without its training",
     ("capacity", "frozen"): "SRNet's training: photographs, and far more steps",
-    ("scratch", "control"): "clean images first (scratch sees small ones alone, for longer)",
+    ("scratch", "control"): "clean images first, and more epochs in all",
     ("control", "control_distilled"): "a clean teacher, no super-resolution",
     ("frozen", "frozen_distilled"): "a clean teacher, after super-resolution",
     ("control_distilled", "frozen_distilled"): "super-resolution, with a clean teacher",
@@ -482,6 +482,12 @@ class Scores:
         unseen = [k for k, each in enumerate(datasets.degradations().values()) if described(each) != own]
         return metrics.compare(*(part[:, unseen] for part in self.paired(above, below, self.unseen)))
 
+    def unseen_differences(self, above: str, below: str) -> pd.DataFrame:
+        """The same under each degradation, a row each: the one that the arms were trained on is among them."""
+        pair = self.paired(above, below, self.unseen)
+        return pd.DataFrame({name: metrics.compare(*(part[:, k] for part in pair))
+                             for k, name in enumerate(datasets.degradations())}).T  # fmt: skip
+
     @functools.cache
     def table(self) -> pd.DataFrame:
         """A row a rung: accuracy and its 95 % interval, what the classifier sees, how good that is, what it costs."""
@@ -543,7 +549,8 @@ class Scores:
         if {"control", "frozen"} <= set(self.rungs):
             info |= {"gaps": gaps(ladder), "num_unseen": self.settings.num_unseen,
                      "unseen": self.unseen_table().round(4).to_dict("index"),
-                     "unseen_comparisons": self.unseen_comparisons().to_dict("index")}  # fmt: skip
+                     "unseen_comparisons": self.unseen_comparisons().to_dict("index"),
+                     "unseen_differences": self.unseen_differences("frozen", "control").to_dict("index")}  # fmt: skip
         runs.record(self.folder, runs.read_info(self.folder) or {}, **info | further)
 
 
@@ -625,15 +632,21 @@ def gflop(model: nn.Module, img: Tensor) -> float:
     return counter.get_total_flops() / 1e9
 
 
+def lengths(ladder: Ladder) -> dict[int, list[int]]:
+    """For how many epochs both control and frozen adapt, from few to many, and with which random seeds."""
+    s, both = ladder.settings, [seed for seed in ladder.seeds("control") if seed in ladder.seeds("frozen")]
+    found = {int(epochs): [seed for seed in seeds if seed in both] for epochs, seeds in s.adapt_lengths.items()}
+    return {epochs: seeds for epochs, seeds in sorted((found | {s.adapt_epochs: both}).items())
+            if s.adapt_epochs and seeds}  # fmt: skip
+
+
 def gaps(ladder: Ladder) -> dict[int, list[float]]:
     """Frozen less control on validation images, in points, by epochs of adaptation: a value for each of its seeds."""
     def best(arm, seed, epochs):
         return ladder.adapt(ARMS[arm], seed, epochs).info["validation"]["accuracy_valid"]
 
-    s, both = ladder.settings, [seed for seed in ladder.seeds("control") if seed in ladder.seeds("frozen")]
-    lengths = {int(epochs): [seed for seed in seeds if seed in both] for epochs, seeds in s.adapt_lengths.items()}
     return {epochs: [100 * (best("frozen", seed, epochs) - best("control", seed, epochs)) for seed in seeds]
-            for epochs, seeds in sorted((lengths | {s.adapt_epochs: both}).items()) if s.adapt_epochs and seeds}
+            for epochs, seeds in lengths(ladder).items()}  # fmt: skip
 
 
 def ladders_table(task: Task) -> pd.DataFrame:

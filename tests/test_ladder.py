@@ -254,6 +254,8 @@ def test_rungs_are_compared_at_the_seeds_that_both_have_above_less_below(scores,
     for compare in (scores.compare, scores.compare_unseen):
         gain = compare("frozen", "control")
         assert (gain["points"], gain["by_seed"]) == (37.5, [50.0, 25.0]) and gain["low"] <= 37.5 <= gain["high"]
+    under = scores.unseen_differences("frozen", "control").points.to_dict()
+    assert under == {"own": -100, "other": 37.5}
     best = {"srnet": 0.8, "bicubic": 0.7}
     scores.ladder.adapt = lambda arm, seed, epochs: SimpleNamespace(
         info={"validation": {"accuracy_valid": best[arm.upsampler] + seed / 10}})

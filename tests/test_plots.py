@@ -126,8 +126,9 @@ FIGURES = {
              ["helps", "control", "✗ dog", "✓ cat", "+0.98", "Hero", "note"], [[87.22, 88.20]]),
     "confusion": (lambda: plots.confusion({"Clean": MATRIX, "Degraded": MATRIX.T}, CLASSES, "Errors"),
                   ["80", "20", "99", "25", "50", "cat", "Clean", "Errors"], [[-1, 20, 0, 0.5, -1, 0.5, 25, 25, -1]]),
-    "heatmap": (lambda: plots.heatmap(UNSEEN, [("joint", "control")]),
-                ["50.0", "60.0", "+10.0", "−30.0", "Control", "Joint − control", "Noise", "bicubic ×2"],
+    "heatmap": (lambda: plots.heatmap(UNSEEN, {"Joint − control": pd.DataFrame(
+        {"points": [10, -30], "low": [9, -31.5], "high": [11, -28.5]}, ["noise", "bicubic ×2"])}),
+                ["50.0", "60.0", "+10.0 ± 1.0", "−30.0 ± 1.5", "Control", "Joint − control", "Noise", "bicubic ×2"],
                 [[50, 70, 60, 40], [10, -30]]),
 }  # fmt: skip
 
@@ -143,7 +144,8 @@ def test_a_figure_shows_its_names_and_numbers(name):
 
 def test_what_stands_out_is_bold_or_has_its_methods_color():
     fig = FIGURES["heatmap"][0]()
-    assert {text.get_text() for text in texts(fig) if text.get_weight() == "bold"} == {"60.0", "70.0", "+10.0", "−30.0"}
+    bold = {text.get_text() for text in texts(fig) if text.get_weight() == "bold"}
+    assert bold == {"60.0", "70.0", "+10.0 ± 1.0", "−30.0 ± 1.5"}
     bars = FIGURES["waterfall"][0]().axes[0].patches
     assert [to_hex(bar.get_facecolor()).upper() == plots.ACCENT for bar in bars] == [False, True, False, True]
     for n, ax in enumerate(FIGURES["sweep"][0]().axes[:7]):
@@ -188,11 +190,14 @@ def test_a_heros_font_is_everywhere_and_its_headings_bold_where_the_font_has_no_
         assert bold and set(bold) == {strokes}
 
 
-def test_what_a_student_adds_has_a_name_and_a_color_of_its_own():
+def test_what_a_student_adds_has_a_name_and_a_color_of_its_own(monkeypatch):
     assert plots.name_of("my_arm") == "My arm" and plots.name_of("×2, JPEG 50") == "×2, JPEG 50"
     known = dict(plots.COLORS)
     mine = [plots.color_of(name) for name in ("my_arm", "yours", "my_arm")]
     assert mine[0] == mine[2] != mine[1] and {name: plots.color_of(name) for name in known} == known
+    monkeypatch.setattr(plots, "COLORS", {"control": plots.OTHERS[2]})
+    several = [plots.color_of(name) for name in "abcdefghi"]
+    assert len({*several[:7]} - {plots.OTHERS[2]}) == 7 and {*several} <= {*plots.OTHERS}, "free ones first"
 
 
 @pytest.fixture

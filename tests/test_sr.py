@@ -100,6 +100,20 @@ def test_data_validation_and_means_of_the_notebooks(tmp_path, capsys):
     expected = metrics.evaluate(training.predict(model, lr_img), hr_img, "literature", 2)["psnr_db"].mean().item()
     l1 = (training.predict(model, lr_img) - hr_img).abs().mean()
     assert sr.validation_scores(model, data) == pytest.approx({"psnr_db": expected, "l1": l1.item()}, abs=1e-4)
+
+    expected = {"bicubic (dB)": sr.bicubic_psnr(lr_img, hr_img), "network (dB)": expected}
+    found = sr.gains(model, data).loc["validation", [*expected]].to_dict()
+    assert found == pytest.approx(expected, abs=1e-4)
+    save(tmp_path / "photographs/train/2.png", random_image(27, 40))  # smaller than the crops: left out
+    data, psnr = sr.SRData(task, datasets.Fuzz(2)), []
+    for k in range(2):
+        hr_img = data.train_set.image(k)
+        lr_img = datasets.to_float(datasets.imresize(hr_img, 0.5)[None, :, 3:17, 3:17])
+        hr_img = datasets.to_float(hr_img)[None, :, 6:34, 6:34]
+        restored = metrics.evaluate(training.predict(model, lr_img), hr_img, "literature", 2)["psnr_db"].item()
+        psnr += [restored - sr.bicubic_psnr(lr_img, hr_img)]
+    expected = {"photographs": 2, "gain (dB)": sum(psnr) / 2, "standard error": abs(psnr[0] - psnr[1]) / 2}
+    assert sr.gains(model, data).loc["training", [*expected]].to_dict() == pytest.approx(expected, abs=1e-4)
     run = write_run(tmp_path / "run", {}, model=model)
     run.network = model.eval()
     for _ in range(2):  # the second time they are read

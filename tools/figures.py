@@ -52,8 +52,9 @@ def waterfall(scores, table: pd.DataFrame) -> Figure:
 
 
 def over_control(scores) -> Figure:
-    """Every fine-tuned arm against the control, as paired differences."""
+    """Every fine-tuned arm against the control, as paired differences; scratch, far below, would hide the others."""
     arms = [rung for rung in scores.rungs if rung in ARMS and rung != "control"]
+    arms = [rung for rung in arms if not ARMS[rung].scratch] or arms
     rows = {rung: scores.compare(rung, "control") for rung in arms}
     note = (f"{scores.test_set.name}, {len(scores.ladder.test_lr):,} test images; small dots: seeds; lines: 95 % "
             "confidence intervals over images and, where there are several, seeds")

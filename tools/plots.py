@@ -92,8 +92,9 @@ def name_of(method: str) -> str:
 
 
 def color_of(method: str) -> str:
-    """Its color in every figure; a name that COLORS lacks gets the next free one and keeps it."""
-    return COLORS.setdefault(method, OTHERS[len(COLORS) % len(OTHERS)])
+    """Its color in every figure; a name that COLORS lacks gets one that no other has, while there are such."""
+    free = [color for color in OTHERS if color not in COLORS.values()]
+    return COLORS.setdefault(method, free[0] if free else OTHERS[len(COLORS) % len(OTHERS)])
 
 
 # --- show and save ----------------------------------------------------------------------------------------------------
@@ -659,21 +660,23 @@ def confusion(matrices: Mapping, classes: Sequence[str], title="", note="") -> F
     return fig
 
 
-def heatmap(table: pd.DataFrame, differences: Sequence[tuple[str, str]], title="", note="") -> Figure:
-    """Accuracy (a fraction) per model (row) and degradation (column), the highest of each column bold.
-    differences: pairs of row names, [("frozen", "control")]; a row for each, first minus second, is set apart below.
+def heatmap(table: pd.DataFrame, differences: Mapping[str, pd.DataFrame], title="", note="") -> Figure:
+    """Accuracy (a fraction) per model (row) and degradation (column), the highest of each column bold. differences: a
+    row for each, set apart below; its name, and of each degradation the `points` and their interval, `low` to `high`,
+    which lies around them.
     """
-    table = 100 * table
+    table, rows = 100 * table, [frame.loc[table.columns] for frame in differences.values()]
     values, columns = table.to_numpy(), [textwrap.fill(name_of(name), 12) for name in table.columns]
-    gaps = np.array([table.loc[a] - table.loc[b] for a, b in differences])
+    gaps = np.array([row.points for row in rows], float)
     width, height = float(np.clip(2.6 + 1.05 * len(columns), 4.6, WIDTH)), 1.6 + 0.4 * (len(values) + len(gaps))
     fig, (upper, lower) = _figure(width, height, title, note, 2, 1, height_ratios=[len(values), len(gaps)])
     _cells(upper, values, BLUES, values.min(), values.max(), np.char.mod("%.1f", values), values == values.max(0))
     upper.set_yticks(range(len(values)), [name_of(name) for name in table.index])
     upper.set_title("Accuracy (%), highest of each column in bold", weight="normal", fontsize=9, color=MUTED)
     top = 3 * max(abs(gaps).max(), 1e-9)  # the palette's pale middle
-    texts = np.array([[signed(gap, 1) for gap in row] for row in gaps])
+    texts = np.array([[f"{signed(cell.points, 1)} ± {(cell.high - cell.low) / 2:.1f}" for cell in row.itertuples()]
+                      for row in rows])  # fmt: skip
     _cells(lower, gaps, DIVERGING, -top, top, texts, np.ones_like(gaps, bool))
-    lower.set_yticks(range(len(gaps)), [f"{name_of(a)} − {name_of(b).lower()}" for a, b in differences])
+    lower.set_yticks(range(len(gaps)), [*differences])
     lower.set_xticks(range(len(columns)), columns)
     return fig

@@ -18,8 +18,8 @@ NOTEBOOKS = {
 # Settings that say which runs there are, or how they are tested. No training reads them, so they may change freely.
 WHICH_RUNS = {"sweep", "arms", "arm_seeds", "seeds", "adapt_lengths", "labels"}
 NOT_TRAINED = WHICH_RUNS | {"dataset", "num_test", "num_unseen", "angle_batches", "our_learning_rate", "label_steps"}
-LADDER_ARMS = ["control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss", "control_distilled",
-               "frozen_distilled"]
+LADDER_ARMS = ["control", "capacity", "frozen", "joint", "task_only", "distilled", "feature_loss", "scratch",
+               "control_distilled", "frozen_distilled"]
 JOINT_ARMS = ["classify", "restore", "joint", "joint_10", "separate"]
 
 DATASET = (None, None, None, "a folder in data_root with train/CLASS/ and test/CLASS/; None: CIFAR-10")
@@ -132,7 +132,8 @@ TABLES = {
         "sweep": ([], [10.0, 100.0, 1000.0], [], "other lambda_sr"),
         "arms": (LADDER_ARMS[:4], LADDER_ARMS, ["joint"], "the fine-tuned rungs"),
         "seeds": ([0], [0, 1, 2], [0], "random seeds of adaptation and fine-tuning"),
-        "arm_seeds": ({}, {"control_distilled": [0], "frozen_distilled": [0]}, {}, "an arm's seeds, where not all"),
+        "arm_seeds": ({}, {"scratch": [0], "control_distilled": [0], "frozen_distilled": [0]}, {},
+                      "an arm's random seeds, where not all"),
     },
     "resshuffle_x4": SUPER_RESOLUTION | {
         "network": ("resshuffle", "resshuffle", "resshuffle", "a name in NetSet.NETWORKS"),

@@ -193,6 +193,26 @@ def validation_scores(model: nn.Module, data: SRData, niqe: metrics.NIQE | None 
     return scores
 
 
+def gains(model: nn.Module, data: SRData) -> pd.DataFrame:
+    """PSNR on luma of bicubic interpolation and of a network, and the network's gain with its standard error, in dB: on
+    center crops of up to 100 training photographs, those that are large enough, and of the validation photographs.
+    """
+    train_set, size = data.train_set, data.task.settings.valid_size
+    images = (train_set.image(k).cpu() for k in range(0, len(train_set), math.ceil(len(train_set) / 100)))
+    seen = datasets.SRTestSet(None, data.degradation, images=[img for img in images if min(img.shape[1:]) >= size])
+    rows = {"validation": data.valid_crops}
+    if len(seen):
+        rows = {"training": datasets.center_crops(seen, size)} | rows
+    for name, (lr_img, hr_img) in rows.items():
+        bicubic = datasets.to_float(baselines(seen.scale_factor)["bicubic"](datasets.to_uint8(lr_img)))
+        outputs = bicubic, training.predict(model, lr_img, batch_size=8)
+        before, after = (metrics.evaluate(out, hr_img, "literature", seen.scale_factor)["psnr_db"] for out in outputs)
+        gain, count = after - before, len(hr_img)
+        rows[name] = {"photographs": count, "bicubic (dB)": before.mean().item(), "network (dB)": after.mean().item(),
+                      "gain (dB)": gain.mean().item(), "standard error": gain.std().item() / count**0.5}  # fmt: skip
+    return pd.DataFrame(rows).T.astype({"photographs": int})
+
+
 def perceptual_features(task: Task, vgg: str, vgg_layer: list) -> NetSet.PerceptualFeatures:
     """Features of "vgg16" or "vgg19" where ImageNet weights are in the task's `data_root` and hold that layer, else of
     the project's own classifier. The quick profile always takes the latter, a fiftieth of the work. Its `name` says
