@@ -307,9 +307,7 @@ class Ladder(Adaptation):
     @property
     def folder(self) -> Path:
         """Where tables, figures and the answers of untrained rungs go: the study's folder, or one for these runs."""
-        parts = [self.weights, described(self.degradation), sorted(run.folder.name for run in self.runs.values())]
-        lab = self.task.lab_folder / f"ladder_{runs.hash_of(parts)}"
-        return self.task.study if all(self.task.study in run.folder.parents for run in self.runs.values()) else lab
+        return runs.shared_folder(self.task, self.runs.values(), "ladder", self.weights, described(self.degradation))
 
     def batches(self, generator: torch.Generator):
         """An epoch of fine-tuning: augmented clean images, the same downsampled, labels."""
@@ -398,6 +396,8 @@ class Scores:
     """What the rungs of a trained ladder do on the test images: tests, read once and kept, and their tables."""
 
     def __init__(self, ladder: Ladder):
+        if not ladder.runs:
+            raise ValueError(f"no arm is trained: `arms` names some of {', '.join(ARMS)}, and train() comes first.")
         self.ladder, self.settings, self.test_set = ladder, ladder.settings, ladder.test_set
         self.folder, self.rungs, self.first = ladder.folder, ladder.rungs(), ladder.settings.seeds[0]
 

@@ -164,6 +164,8 @@ def value_of(text: str):
 def list_runs(args: list[str]) -> int:
     from tools import runs
 
+    if unknown := [task for task in args if task not in NOTEBOOKS]:
+        sys.exit(f"run.py: there is no task {unknown[0]}; there are {', '.join(NOTEBOOKS)}.")
     print(runs.table(args[0] if args else None, ROOT / "results").to_string())
     return 0
 
@@ -191,7 +193,8 @@ def missing_runs(name: str) -> list[tuple[str, list[str], str]]:
                   for percent, seeds in s.labels.items() for seed in seeds}  # fmt: skip
     for part, args in parts.items():
         if not (read_info(folder / part) or {}).get("finished"):
-            alike = [read_info(path.parent) for path in folder.glob(re.sub(r"seed\d+", "*", part) + "/run.json")]
+            pattern = re.sub(r"seed\d+", "*", f"{part}/run.json").lstrip("/")
+            alike = [read_info(path.parent) for path in folder.glob(pattern)]
             took = [f"{info['time_seconds'] / 3600:.1f} h on {info['environment']['device']}"
                     for info in alike if info["finished"]]  # fmt: skip
             found.append((f"{task} {part}".strip(), [name, *args], took[0] if took else "unknown"))
@@ -200,6 +203,7 @@ def missing_runs(name: str) -> list[tuple[str, list[str], str]]:
 
 def train_at_once(missing: list[tuple[str, list[str], str]], jobs: int) -> None:
     """Train these runs, so many at a time, each in a process with its share of the cores."""
+    missing = [*{tuple(args): (which, args, took) for which, args, took in missing}.values()]  # one command, two runs
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     with ThreadPoolExecutor(jobs) as pool:
         codes = pool.map(lambda run: python("run.py", "--no-venv", "train", *run[1], OMP_NUM_THREADS=threads), missing)

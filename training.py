@@ -318,8 +318,9 @@ class _Training:
             {"epoch": self.epoch, "time_seconds": round(seconds, 1), "learning_rate": rate}
             | {f"{name}_train": value for name, value in losses.items()} | scores
         )  # fmt: skip
-        if self.monitor and math.isnan(scores[f"{self.monitor}_valid"]):
-            _stop(self, f"Validation gave no number for {self.monitor} in epoch {self.epoch}.", self.epoch - 1)
+        if self.monitor and math.isnan(scores.get(f"{self.monitor}_valid", math.nan)):
+            found = f"Validation, which gave {', '.join(scores) or 'nothing'}, gave no number for {self.monitor}"
+            _stop(self, f"{found} in epoch {self.epoch}.", self.epoch - 1)
         if self._epochs_since_best() == 0:
             weights = {name: value.cpu() for name, value in self.eval_model.state_dict().items()}  # loads anywhere
             self.best_weights = _halved(weights) if self.settings.get("save_fp16") else copy.deepcopy(weights)

@@ -309,6 +309,13 @@ def test_everything_is_recorded(scores, trained):
     assert len(info["comparisons"]) == len(ladder.COMPARISONS)
 
 
+def test_without_an_arm_nothing_is_tested_and_no_study_written_over(trained):
+    untrained = copy.copy(trained)
+    untrained.runs = {}
+    refuses(ValueError, "no arm is trained: .*control", ladder.Scores, untrained)
+    assert untrained.folder.parent == untrained.task.lab_folder
+
+
 def test_a_new_arm_is_one_entry_also_on_the_page(tmp_path, monkeypatch):
     monkeypatch.setitem(ARMS, "half", Arm("srnet", trains_sr=True, lambda_sr=0.5))
     shown = {}

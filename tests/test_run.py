@@ -146,6 +146,9 @@ def test_what_a_study_lacks_is_listed_with_its_cost_and_trained_several_at_a_tim
     num_runs += sum(map(len, [*s.adapt_lengths.values(), *s.labels.values()]))
     assert len(lines) == num_runs - 2 and "multi seed0/control: 2.0 h on CPU" in lines
     assert "multi seed0/joint: unknown" in lines and not any("seed1/control" in line for line in lines)
+    assert run.study(["study_srgan_x4.ipynb", "--list"]) == 0  # two runs by one command, each listed
+    assert capsys.readouterr().out.splitlines() == ["srgan_x4: unknown", "srgan_x4 srresnet: unknown"]
+    refuses(SystemExit, "no task task3; there are task1, task2", run.list_runs, ["task3"])
     trained = []
     monkeypatch.setattr(run, "python", lambda *command, **_: trained.append(command) or int("joint" in command))
     monkeypatch.setattr("tools.folders.is_there", lambda *_: True)
@@ -153,6 +156,8 @@ def test_what_a_study_lacks_is_listed_with_its_cost_and_trained_several_at_a_tim
     monkeypatch.setattr(run, "run_notebooks", lambda *_: None)
     refuses(SystemExit, "failed, see above: multi seed0/joint, ", run.study, ["multi_learning.ipynb", "--jobs", "2"])
     assert len(trained) == len(lines)
+    run.train_at_once(run.missing_runs("study_srgan_x4.ipynb"), 2)
+    assert len(trained) == len(lines) + 1
     assert ("run.py", "--no-venv", "train", "multi_learning.ipynb", "--arm", "joint", "--seed", "2") in trained
 
 

@@ -1,5 +1,7 @@
 """Runs: what a page shows and what it trains, the study that is never written over, checksums, faults."""
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -230,10 +232,26 @@ def test_a_study_s_results_are_not_written_over_by_an_edited_test(tmp_path, caps
     assert content(run.folder) == before and "differs from the study's (summary)" in capsys.readouterr().out
     assert folder.parent == tmp_path / "lab" / "task2" and runs.read_info(folder)["summary"]["clean"] == 0.8
     assert runs.record(run.folder, runs.read_info(run.folder), environment={"torch": "9"}) == run.folder
-    assert runs.record(tmp_path / "lab" / "task2", {"finished": True, "a": 1}, a=2) == tmp_path / "lab" / "task2"
-    in_lab = write_run(tmp_path / "lab" / "task2" / "0123", {}, model=new_model())
+    for name in ("lab", "lab/results"):  # a folder of results of one's own may be called so
+        study = tmp_path / name / "task2"
+        assert runs.record(study, {"finished": True, "a": 1}, a=2).parent == study.parent / "lab" / "task2"
+    in_lab = write_run(tmp_path / "lab" / "task2" / "0123456789ab", {}, model=new_model())
     assert in_lab.record(accuracy=0.1) == in_lab.record(accuracy=0.2) == in_lab.folder
     assert runs.read_info(in_lab.folder)["accuracy"] == 0.2
+    for folder, is_newer in ((in_lab.folder, True), (run.folder, False)):  # `run.py` prints what ran last
+        os.utime(folder / "run.json", (0, 0))
+        runs.record(folder, runs.read_info(folder))
+        assert bool((folder / "run.json").stat().st_mtime) == is_newer
+
+
+def test_results_of_several_runs_lie_in_the_study_or_in_a_folder_of_their_own(tmp_path):
+    task = task_in(tmp_path, {})
+    study, lab = tmp_path / "task2", tmp_path / "lab" / "task2"
+    of_study, first, second = (SimpleNamespace(folder=place) for place in (study / "a", lab / "1", lab / "2"))
+    assert runs.shared_folder(task, [of_study], "both") == study
+    places = {runs.shared_folder(task, found, "both", *parts) for found, *parts in (
+        [[of_study, first]], [[first, second]], [[second]], [[second], 3], [[]])}  # fmt: skip
+    assert len(places) == 5 and {place.parent for place in places} == {lab}, "none would write over another's"
 
 
 def test_trained_networks_load_by_name(tmp_path):

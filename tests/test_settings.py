@@ -39,7 +39,7 @@ def test_choose_takes_one_column_and_refuses_unknown_names():
     ("learning_rate", float("nan"), "finite number of 0 or more, found nan"),
     ("num_epochs", 1.5, r"num_epochs must be a whole number, found 1\.5"),
     ("num_epochs", True, "num_epochs must be a whole number, found True"),
-    ("batch_size", 0, "batch_size must be 1 or more, found 0"),
+    ("batch_size", 0, "batch_size must be 1 or more, found 0"), ("step_epochs", 0, "step_epochs must be 1 or more"),
     ("flip", "no", "flip must be True or False, found 'no'"), ("num_epochs", None, "whole number, found None"),
     ("patience", "3", "patience must be a whole number, found '3'"),
 ])  # fmt: skip

@@ -134,6 +134,8 @@ def test_a_loss_or_score_without_a_value_stops_and_keeps_the_last_checkpoint(tmp
     assert saved["epoch"] == 1 and all(v.isfinite().all() for v in saved["network"].values())
     with pytest.raises(FloatingPointError, match=r"no number for loss in epoch 1\. Nothing was saved"):
         fit(tmp_path / "score", validate=lambda model: {"loss": float("nan")})
+    with pytest.raises(FloatingPointError, match="gave x_valid, gave no number for loss in epoch 1"):
+        fit(tmp_path / "other", validate=lambda model: {"x": 1.0})
 
 
 def test_every_step_and_epoch_is_reported_with_the_rate_that_was_used(tmp_path):

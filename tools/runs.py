@@ -9,8 +9,9 @@ import json
 import math
 import os
 import platform
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -229,6 +230,16 @@ class Run:
         return folder
 
 
+def shared_folder(task: Task, found: Iterable[Run], name: str, *parts) -> Path:
+    """Where the results of several runs together go: the study's folder where all are its own, else one in the lab, by
+    `name` and by what they are made of: these runs, and `parts`.
+    """
+    folders = [run.folder for run in found]
+    if folders and all(task.study in folder.parents for folder in folders):
+        return task.study
+    return task.lab_folder / f"{name}_{hash_of([*parts, sorted(folder.name for folder in folders)])}"
+
+
 def record(folder: Path, info: Mapping, **results) -> Path:
     """Add a test's results to `info` in a folder's run.json, and return where their figures belong. Results that a
     study holds are not written over: where they come out otherwise than there (the test was edited, a test set is
@@ -237,11 +248,13 @@ def record(folder: Path, info: Mapping, **results) -> Path:
     results = plain(results)
     others = [name for name, value in results.items()
               if name != "environment" and not _alike(info.get(name, value), value)]  # fmt: skip
-    in_study = "lab" not in (folder.parent.name, folder.parent.parent.name)
-    if others and in_study and not os.environ.get(ACCEPT):
+    in_lab = folder.parent.parent.name == "lab" and re.fullmatch(r"(\w+_)?[0-9a-f]{12}", folder.name)
+    if others and not in_lab and not os.environ.get(ACCEPT):
         folder = folder.parent / "lab" / folder.name / hash_of(results)
         print(f"This page's test differs from the study's ({', '.join(others)}): it is kept in {folder}.")
     elif not others and results.keys() <= info.keys():
+        with contextlib.suppress(OSError):
+            os.utime(folder / "run.json") if in_lab else None  # `run.py` prints the results that a page ended with
         return folder
     with files.said_only(OSError):
         write_info(folder, {**info, **results})

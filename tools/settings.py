@@ -259,7 +259,7 @@ def choose(task: str, profile: str, changes: Mapping | None = None) -> Settings:
 
 
 KINDS = {float: "a number", int: "a whole number", str: "text", bool: "True or False", list: "a list", dict: "a dict"}
-POSITIVE = ("num_", "steps_", "batch_", "crop_", "valid_size", "scale_")
+POSITIVE = ("num_", "steps_", "step_", "batch_", "crop_", "valid_size", "scale_")
 
 
 def _check(name: str, value, kinds: set[type]) -> None:
