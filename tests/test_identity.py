@@ -6,7 +6,6 @@ import time
 import pytest
 import torch
 
-import datasets
 import NetSet
 import training
 from tools import identity, notebooks
@@ -199,16 +198,6 @@ def test_the_first_optimizer_of_a_class_is_no_edit(monkeypatch):
     before = identity.identity({}, {}, optimizer=training.make_optimizers)
     training.make_optimizers(NetSet.make({"network": "srnet"}), {"optimizer": "muon", "learning_rate": 1.0})
     assert training.Muon.step.hooked and identity.identity({}, {}, optimizer=training.make_optimizers) == before
-
-
-def test_it_takes_a_few_milliseconds():
-    handed = {"optimizer": training.make_optimizers, "loop": training.train_epoch, "augment": datasets.augment}
-    network = NetSet.MultiTaskNet(NetSet.SRNet(), NetSet.ClassifyNet())
-    for _ in range(2):
-        started = time.perf_counter()
-        identity.identity({}, {}, datasets.Fuzz(2), network=network, **handed)
-        seconds = time.perf_counter() - started
-    assert seconds < 0.5
 
 
 def test_code_that_cannot_be_read_or_is_not_what_runs_stops(tmp_path, monkeypatch):

@@ -211,7 +211,7 @@ def test_the_command_takes_files_and_folders_skips_what_is_done_and_says_what_is
     assert len(list((tmp_path / "in").iterdir())) == 6  # results are not upscaled again
     assert "2 of 5 images end in _srnet_x2" in out
     refuses(ValueError, "nothing was written", upscale.main, [str(tmp_path)])
-    assert f"{tmp_path}: images in its folders are not read (in)" in capsys.readouterr().out
+    assert f"{tmp_path}: in not read; name its folders too" in capsys.readouterr().out
     (tmp_path / "broken.png").write_bytes(b"no image")
     broken = [str(tmp_path / "broken.png"), *arguments, "--out", str(tmp_path / "new")]
     for args, said in ((arguments, "nothing was written"), ([*arguments, "--out", "a.jpg"], "PNG files"),

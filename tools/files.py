@@ -140,17 +140,17 @@ def cached(path: str | Path, compute: Callable[[], dict[Hashable, Tensor]], key:
         if found == key or restamp:
             return stored
     values = compute()
-    with said_only(OSError):
+    with said_only():
         save_tensors(path, values | {"key": key})
     return values
 
 
 @contextlib.contextmanager
-def said_only(*errors: type[Exception]) -> Iterator[None]:
+def said_only() -> Iterator[None]:
     """What does not change the result (a figure or an answer that cannot be kept) is one line."""
     try:
         yield
-    except errors as error:
+    except OSError as error:
         print(f"Not kept: {error}")
 
 

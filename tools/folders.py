@@ -35,7 +35,7 @@ def entries(folder: Path) -> list[Path]:
     return sorted(f for f in found if not f.name.startswith(".") and f.name.lower() not in _JUNK)
 
 
-def say_unread(folder: Path, read: Collection[str]) -> None:
+def say_unread(folder: Path, read: Collection[str], advice="DS/README.md has the layout") -> None:
     """Says once which images, archives and folders with such in `folder` are none of those that are read."""
     kinds, names = IMAGE_SUFFIXES + _OTHER_KINDS, []
     for entry in entries(folder):
@@ -43,7 +43,7 @@ def say_unread(folder: Path, read: Collection[str]) -> None:
             names.append(entry.name)
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        say_once(f"{folder}: {', '.join(names[:3])}{more} not read; DS/README.md has the layout")
+        say_once(f"{folder}: {', '.join(names[:3])}{more} not read; {advice}")
 
 
 def find(name: str, root: str | Path) -> Path | None:

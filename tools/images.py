@@ -331,9 +331,3 @@ def list_images(folder: str | Path) -> list[Path]:
         what = "holds no image" if folder.is_dir() else "is no folder"
         raise FileNotFoundError(f"{folder} {what}: put image files there ({' '.join(IMAGE_SUFFIXES)})")
     return found
-
-
-def inner_folders(folder: str | Path) -> list[str]:
-    """Names of the folders in a folder that hold images, at any depth, which `list_images` does not read."""
-    found = (f for f in Path(folder).glob("[!.]*") if f.is_dir())
-    return sorted(f.name for f in found if any(g.suffix.lower() in IMAGE_SUFFIXES for g in f.rglob("*")))

@@ -109,7 +109,7 @@ def show(fig: Figure, name="", folder: str | Path = "", photo=False, alt="", qui
     kind, content = "jpeg" if photo else "png", _content(fig, photo)
     if name:
         path = Path(folder) / f"{name}.{'jpg' if photo else 'png'}"
-        with said_only(OSError):
+        with said_only():
             write_whole(path, lambda beside: beside.write_bytes(content))
     if top and "lab" not in Path(folder).parts:
         print("The figure stands at the top of the page.")

@@ -256,7 +256,7 @@ def record(folder: Path, info: Mapping, **results) -> Path:
         with contextlib.suppress(OSError):
             os.utime(folder / "run.json") if in_lab else None  # `run.py` prints the results that a page ended with
         return folder
-    with files.said_only(OSError):
+    with files.said_only():
         write_info(folder, {**info, **results})
     return folder
 

@@ -81,7 +81,7 @@ def measure(
             table["image"] = f"{test_set.name} " + table.image
         tables.append(table[["set", "image", "method", "protocol", *columns]].astype(dict.fromkeys(columns, float)))
     if stored != before and runs.process_rank() == 0:
-        with files.said_only(OSError):
+        with files.said_only():
             files.write_json(path, stored)
     return pd.concat(tables, ignore_index=True)
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 import datasets
 import NetSet
 import training
-from tools import files, images
+from tools import files, folders, images
 from tools.runs import load_network as load
 
 MODELS = ("srnet_x2", "srresnet_x4", "srgan_x4", "resshuffle_x4", "restore", "colorize")  # names in runs.TRAINED
@@ -238,8 +238,8 @@ def upscale_files(paths: Sequence[str], name: str, out: str | None = None) -> No
         own = [file for file in found if file is path or not file.stem.endswith(f"_{name}")]
         if len(own) < len(found):
             print(f"{path}: {len(found) - len(own)} of {len(found)} images end in _{name} and are taken for results.")
-        if path.is_dir() and (inner := images.inner_folders(path)):
-            print(f"{path}: images in its folders are not read ({', '.join(inner)}); name these folders too.")
+        if path.is_dir():
+            folders.say_unread(path, [file.name for file in found], "name its folders too")
         files += own
     for file in files:
         result = result_path(file, name, out)
