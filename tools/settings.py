@@ -132,7 +132,7 @@ TABLES = {
         "sweep": ([], [10.0, 100.0, 1000.0], [], "other lambda_sr"),
         "arms": (LADDER_ARMS[:4], LADDER_ARMS, ["joint"], "the fine-tuned rungs"),
         "seeds": ([0], [0, 1, 2], [0], "random seeds of adaptation and fine-tuning"),
-        "arm_seeds": ({}, {"scratch": [0], "control_distilled": [0], "frozen_distilled": [0]}, {},
+        "arm_seeds": ({}, {"scratch": [0], "control_distilled": [0], "frozen_distilled": [0, 1]}, {},
                       "an arm's random seeds, where not all"),
     },
     "resshuffle_x4": SUPER_RESOLUTION | {
