@@ -59,12 +59,12 @@ def over_control(scores) -> Figure:
     note = (f"{scores.test_set.name}, {len(scores.ladder.test_lr):,} test images; small dots: seeds; lines: 95 % "
             "confidence intervals over images and, where there are several, seeds")
     return plots.differences(rows, "Accuracy over the control (points)", note=note, zero="control",
-                             title="Frozen has the whole gain: neither other losses nor a teacher add to it")
+                             title="Frozen has the whole gain: no other loss, and no teacher, is measurably ahead of it")
 
 
 def angles(found: Mapping[str, Mapping[str, Mapping]]) -> Figure:
     """Norms and cosines of two losses' gradients at SRNet, a dot per batch. found: {rung: `ladder.angles`}."""
-    title = "The label's gradient is a hundred times as long as the pixels', and hardly agrees with it"
+    title = "Where fine-tuning begins the label's gradient dwarfs the pixels'; at its end they agree more"
     note = "Batches of 64 images, a dot each; first seed"
     fig, (norms, cosines) = plots._figure(plots.WIDTH, 3.6, title, note, 1, 2)
     columns = [(rung, part) for rung in found for part in found[rung]]

@@ -303,7 +303,7 @@ def _draw_run(ax, name: str, parts: Mapping[str, pd.DataFrame], chosen: int | No
         ax.fill_between(epochs, values.min(1), values.max(1), color=look["color"], alpha=0.18, lw=0)
         if part:
             word = {"train": "training", "valid": "validation"}[part]
-            legend[word] = Line2D([], [], **look | ({"color": MUTED} if name else {}))
+            legend[word] = Line2D([], [], **look | ({"color": INK} if name else {}))
         if part != "train" and chosen in epochs:
             ring = {"marker": "o", "ms": 7, "mfc": "white", "mew": 1.8}
             ax.plot(chosen, frame.loc[chosen].mean(), color=look["color"], **ring)
