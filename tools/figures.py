@@ -59,7 +59,8 @@ def over_control(scores) -> Figure:
     note = (f"{scores.test_set.name}, {len(scores.ladder.test_lr):,} test images; small dots: seeds; lines: 95 % "
             "confidence intervals over images and, where there are several, seeds")
     return plots.differences(rows, "Accuracy over the control (points)", note=note, zero="control",
-                             title="Frozen has the whole gain: no other loss, and no teacher, is measurably ahead of it")
+                             title="Frozen has the whole gain: no other loss, and no teacher, "
+                                   "is measurably ahead of it")
 
 
 def angles(found: Mapping[str, Mapping[str, Mapping]]) -> Figure:
